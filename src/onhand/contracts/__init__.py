@@ -1,0 +1,1 @@
+"""What enters and leaves Onhand: records, requests, answers, and how they are checked."""

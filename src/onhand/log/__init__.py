@@ -1,0 +1,1 @@
+"""The log: one ordered, durable sequence of records. Everything else is derived from it."""

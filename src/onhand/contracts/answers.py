@@ -1,0 +1,46 @@
+"""What Onhand answers: an ingest report, a recommendation."""
+
+from msgspec import Struct
+
+from onhand.contracts.errors import RecordError
+
+__all__ = ["IngestReport", "Recommendation", "RecommendedItem"]
+
+
+class IngestReport(Struct, frozen=True):
+    """What became of a batch. `offset` is the log's end after it: a decision whose `as_of` is at
+    least that has seen every accepted record."""
+
+    accepted: int
+    duplicates: int
+    rejected: int
+    offset: int
+    errors: list[RecordError] = []
+
+
+class RecommendedItem(Struct, frozen=True, gc=False):
+    """One item of an answer, with the live facts it was chosen by."""
+
+    id: str
+    score: float
+    source: str
+    price: float | None
+    stock: int | None
+
+
+class Recommendation(Struct, frozen=True):
+    """An answer, and how good it is.
+
+    `as_of` is the log offset of the one snapshot it was made from. `tier` says how well the
+    visitor is known, `degraded` which step of the ladder answered (null: the best one).
+    """
+
+    decision: str
+    slot: str
+    as_of: int
+    tier: str
+    model: str
+    variant: str
+    degraded: str | None
+    items: list[RecommendedItem]
+    took_us: int

@@ -1,0 +1,42 @@
+"""Every error a caller can meet, each with a stable code and a sentence that says what to do."""
+
+import msgspec
+
+__all__ = ["Invalid", "OnhandError", "RecordError", "Unavailable", "Unknown"]
+
+
+class OnhandError(Exception):
+    """Base of all errors raised on purpose; `code` is stable, `str(error)` is for people."""
+
+    status = 500
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+class Invalid(OnhandError):
+    """The caller sent something that breaks a contract."""
+
+    status = 400
+
+
+class Unknown(OnhandError):
+    """The caller named something that is not there."""
+
+    status = 404
+
+
+class Unavailable(OnhandError):
+    """The engine cannot take this now: it is folding its log, or its disk failed."""
+
+    status = 503
+
+
+class RecordError(msgspec.Struct, frozen=True):
+    """Why the record at `index` of a batch was refused."""
+
+    index: int
+    code: str
+    message: str

@@ -1,0 +1,52 @@
+"""The port: what the engine needs of a log, whatever keeps it."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Protocol
+
+from onhand.contracts.errors import Unavailable
+from onhand.contracts.records import Record
+
+__all__ = ["Batch", "Log", "LogFailed"]
+
+
+class Batch(NamedTuple):
+    """Records that were appended together; the first has offset `first`, the rest follow it."""
+
+    first: int
+    records: Sequence[Record]
+
+
+class LogFailed(Unavailable):
+    """The log could not make a batch durable; it refuses all further writes until reopened."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            "log_failed",
+            f"The log could not be written ({reason}). Nothing of this request was taken; "
+            "reads go on. Check the disk, then restart the server.",
+        )
+
+
+class Log(Protocol):
+    """Offsets begin at 1 and have no holes; a batch is there whole or not at all."""
+
+    @property
+    def last(self) -> int:
+        """The offset of the last durable record; 0 when the log is empty."""
+        ...
+
+    def append(self, records: Sequence[Record]) -> int:
+        """Make `records` durable together and return the offset of the last.
+
+        Raises `LogFailed`, and from then on for every append. May run on another thread than
+        `read`, one append at a time.
+        """
+        ...
+
+    def read(self, after: int = 0) -> Iterator[Batch]:
+        """Yield the records behind offset `after`, in order, in batches."""
+        ...
+
+    def close(self) -> None:
+        """Release what is held; a second call does nothing."""
+        ...
