@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 from onhand.contracts.errors import Unavailable
 from onhand.contracts.records import Record
 
-__all__ = ["Batch", "Log", "LogFailed"]
+__all__ = ["Batch", "Log", "LogDamaged", "LogFailed", "LogRefused"]
 
 
 class Batch(NamedTuple):
@@ -27,6 +27,22 @@ class LogFailed(Unavailable):
         )
 
 
+class LogRefused(Unavailable):
+    """The log cannot be opened: `log_in_use`, `log_too_new`, `not_a_log` or `log_unreadable`."""
+
+
+class LogDamaged(Unavailable):
+    """What the log holds behind `offset` cannot be read back as it was written."""
+
+    def __init__(self, offset: int, reason: str) -> None:
+        super().__init__(
+            "log_damaged",
+            f"The log is damaged at offset {offset} ({reason}). Everything before it is intact. "
+            "Restore the data folder from a backup, and check the disk.",
+        )
+        self.offset = offset
+
+
 class Log(Protocol):
     """Offsets begin at 1 and have no holes; a batch is there whole or not at all."""
 
@@ -44,7 +60,10 @@ class Log(Protocol):
         ...
 
     def read(self, after: int = 0) -> Iterator[Batch]:
-        """Yield the records behind offset `after`, in order, in batches."""
+        """Yield the records behind offset `after`, in order, in batches, up to the last one.
+
+        Raises `LogDamaged` where the stored bytes are not what was appended.
+        """
         ...
 
     def close(self) -> None:

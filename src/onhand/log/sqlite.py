@@ -1,0 +1,250 @@
+"""The log in one SQLite file: an appended batch is one row, one commit, one fsync.
+
+    batches(first INTEGER PRIMARY KEY,  -- offset of the batch's first record, from 1, no holes
+            count INTEGER,              -- records in the batch
+            crc   INTEGER,              -- zlib.crc32 of body
+            body  BLOB)                 -- MessagePack array of records, each a map with its kind
+
+The file is in WAL mode with `synchronous=FULL`: a commit returns after the write-ahead log is on
+disk. The writer copies it back into the file itself every `_WAL_PAGES` pages, because SQLite's
+own automatic checkpoint swallows a failed fsync, and a failed fsync must stop the log.
+
+`PRAGMA application_id` says that the file is a log, `user_version` which version of this format.
+Beside it lies `<name>.lock`, held with flock by the one process that may write.
+"""
+
+import fcntl
+import os
+import threading
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import cast
+
+import apsw
+import msgspec
+
+from onhand.contracts.records import Record
+from onhand.log.port import Batch, LogDamaged, LogFailed, LogRefused
+
+__all__ = ["FORMAT_VERSION", "SqliteLog"]
+
+FORMAT_VERSION = 1
+
+_APPLICATION_ID = 0x4F4E4844  # "ONHD"
+_PAGE_BYTES = 16_384  # 500 records are about 60 kB: 4 pages, where the default size needs 15
+_WAL_PAGES = 1_000  # 16 MB of write-ahead log between two checkpoints
+_READ_ROWS = 64  # rows a read holds at once; each chunk is its own short transaction
+
+_Row = tuple[int, int, int, bytes]  # first, count, crc, body
+
+_LAST = "SELECT first + count - 1 FROM batches ORDER BY first DESC LIMIT 1"
+_START = "SELECT first FROM batches WHERE first <= ? ORDER BY first DESC LIMIT 1"
+_READ = "SELECT first, count, crc, body FROM batches WHERE first >= ? ORDER BY first LIMIT ?"
+_APPEND = "INSERT INTO batches (first, count, crc, body) VALUES (?, ?, ?, ?)"
+
+
+class SqliteLog:
+    """The durable `Log`: `append` returns after the fsync.
+
+    One process may hold it, one thread may append at a time; `read` opens its own connection, so
+    any number of reads may run beside. `vfs` names the SQLite file layer; tests put a faulty
+    disk there.
+    """
+
+    def __init__(self, path: Path, vfs: str | None = None) -> None:
+        """Open or create the log at `path`.
+
+        Raises `LogRefused` where another process holds it, a newer version wrote it, or the file
+        is something else.
+        """
+        self._path = path
+        self._vfs = vfs
+        self._failure: str | None = None
+        self._wal_pages = 0
+        self._writing = threading.Lock()  # a close waits for the append under way
+        self._encoder = msgspec.msgpack.Encoder()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = _lock(path)
+        try:
+            self._writer = self._connect()
+            self._writer.set_wal_hook(self._count_wal_pages)
+            self._last = _prepare(self._writer, path)
+        except apsw.Error as error:
+            self._release()
+            raise LogRefused(
+                "log_unreadable",
+                f"The log {path} cannot be opened ({error}). Check the disk and the file's "
+                "permissions, or restore the data folder from a backup.",
+            ) from error
+        except LogRefused:
+            self._release()
+            raise
+
+    @property
+    def last(self) -> int:
+        """The offset of the last durable record; 0 when the log is empty."""
+        return self._last
+
+    def append(self, records: Sequence[Record]) -> int:
+        """Make `records` durable together and return the offset of the last.
+
+        Raises `LogFailed` when the disk refused, and from then on at every append: after a
+        failed fsync nobody knows what is on disk until the file has been read again.
+        """
+        body = self._encoder.encode(records)
+        with self._writing:
+            if self._failure is not None:
+                raise LogFailed(self._failure)
+            if records:
+                self._commit((self._last + 1, len(records), zlib.crc32(body), body))
+            return self._last
+
+    def read(self, after: int = 0) -> Iterator[Batch]:
+        """Yield the records behind offset `after`, in order, in batches, up to the last one.
+
+        `after` may fall inside a batch. Raises `LogDamaged` where the bytes are not what was
+        appended. Close the iterator if you leave it early.
+        """
+        position = max(after, 0)
+        if position >= self._last:
+            return
+        decode = msgspec.msgpack.Decoder(list[Record]).decode
+        connection = self._connect()
+        try:
+            first = _batch_start(connection, position + 1)
+            while position < self._last:
+                for row in _rows(connection, first):
+                    records = _checked(row, first, decode)
+                    skip, first = position + 1 - first, first + len(records)
+                    if skip < len(records):
+                        begin, position = position + 1, first - 1
+                        yield Batch(begin, records[skip:] if skip else records)
+        except (apsw.CorruptError, apsw.IOError, apsw.NotADBError) as error:
+            raise LogDamaged(position + 1, _reason(error)) from error
+        finally:
+            connection.close()
+
+    def close(self) -> None:
+        """Release the file and its lock; a second call does nothing."""
+        with self._writing:
+            self._failure = self._failure or "it is closed"
+            self._release()
+
+    def _connect(self) -> apsw.Connection:
+        connection = apsw.Connection(str(self._path), vfs=self._vfs)
+        connection.set_busy_timeout(5_000)
+        return connection
+
+    def _commit(self, row: _Row) -> None:
+        try:
+            self._writer.execute(_APPEND, row)
+        except apsw.Error as error:
+            self._failure = _reason(error)
+            raise LogFailed(self._failure) from error
+        self._last += row[1]
+        if self._wal_pages >= _WAL_PAGES:
+            self._checkpoint()
+
+    def _count_wal_pages(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
+        self._wal_pages = pages
+        return apsw.SQLITE_OK
+
+    def _checkpoint(self) -> None:
+        try:
+            self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        except apsw.BusyError:
+            return  # a read is on the pages; the next append tries again
+        except apsw.Error as error:
+            self._failure = _reason(error)  # what was appended is safe in the write-ahead log
+
+    def _release(self) -> None:
+        if hasattr(self, "_writer"):
+            self._writer.close(True)
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+
+def _lock(path: Path) -> int:
+    """Take the one writer's lock, and leave our process id in the file for whoever comes next."""
+    lock = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        holder = os.pread(lock, 32, 0).decode(errors="replace").strip() or "unknown"
+        os.close(lock)
+        raise LogRefused(
+            "log_in_use",
+            f"The log {path} is open in another process (id {holder}). Stop that one, or use "
+            "another data folder.",
+        ) from error
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+    return lock
+
+
+def _prepare(connection: apsw.Connection, path: Path) -> int:
+    """Create or check the schema, set durability, and return the last offset."""
+    application_id = connection.pragma("application_id")
+    version = connection.pragma("user_version")
+    tables = connection.execute("SELECT count(*) FROM sqlite_schema").get
+    if application_id != _APPLICATION_ID and (application_id or tables):
+        raise LogRefused(
+            "not_a_log",
+            f"The file {path} is not a log (application id {application_id:#x}). Name another "
+            "data folder.",
+        )
+    if version > FORMAT_VERSION:
+        raise LogRefused(
+            "log_too_new",
+            f"The log {path} has format {version}, and this version reads up to "
+            f"{FORMAT_VERSION}. Upgrade onhand, or use another data folder.",
+        )
+    if not tables:
+        connection.pragma("page_size", _PAGE_BYTES)
+    connection.pragma("journal_mode", "wal")
+    connection.pragma("synchronous", "full")
+    if not tables:
+        with connection:
+            connection.execute(
+                "CREATE TABLE batches (first INTEGER PRIMARY KEY, count INTEGER NOT NULL, "
+                "crc INTEGER NOT NULL, body BLOB NOT NULL) STRICT"
+            )
+            connection.pragma("application_id", _APPLICATION_ID)
+            connection.pragma("user_version", FORMAT_VERSION)
+    last = connection.execute(_LAST).fetchone()
+    return cast("int", last[0]) if last else 0
+
+
+def _batch_start(connection: apsw.Connection, offset: int) -> int:
+    """Return the first offset of the batch that holds `offset`."""
+    row = connection.execute(_START, (offset,)).fetchone()
+    return cast("int", row[0]) if row else 1
+
+
+def _rows(connection: apsw.Connection, first: int) -> list[_Row]:
+    rows = connection.execute(_READ, (first, _READ_ROWS)).fetchall()
+    if not rows:
+        raise LogDamaged(first, "the record is missing")
+    return cast("list[_Row]", rows)
+
+
+def _checked(row: _Row, expected: int, decode: Callable[[bytes], list[Record]]) -> list[Record]:
+    """Decode a batch that must begin at offset `expected`."""
+    first, count, crc, body = row
+    if first != expected:
+        raise LogDamaged(expected, f"the next batch begins at {first}")
+    if zlib.crc32(body) != crc:
+        raise LogDamaged(first, "the checksum does not match")
+    try:
+        records = decode(body)
+    except msgspec.DecodeError as error:
+        raise LogDamaged(first, str(error)) from error
+    if len(records) != count:
+        raise LogDamaged(first, f"{len(records)} records instead of {count}")
+    return records
+
+
+def _reason(error: apsw.Error) -> str:
+    return f"{type(error).__name__}: {error}"
