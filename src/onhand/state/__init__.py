@@ -1,0 +1,1 @@
+"""The state: what the log adds up to, as of one offset."""

@@ -1,0 +1,106 @@
+"""The columns: everything the hot path reads, as NumPy arrays with a row for each entity.
+
+All arrays have their full capacity from the start and begin as zeros, so the system commits
+memory only for rows that are used, and nothing ever moves. Zero therefore means "none": row 0 of
+every table is nobody, and member 0 ends a list. The annotations are the schema: each array's
+type, and its width where a row is a list.
+"""
+
+from typing import Annotated, Any, Final, NamedTuple, TypeVar, get_args, get_type_hints
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onhand.state.windows import WINDOWS
+
+__all__ = ["ItemColumns", "PlaceColumns", "SessionColumns", "ShopColumns", "UserColumns", "zeros"]
+
+U8 = NDArray[np.uint8]
+I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
+F32 = NDArray[np.float32]
+
+FOLLOWERS: Final = 32
+POPULAR: Final = 256
+ARRIVED: Final = 256
+RECENT: Final = 20
+HISTORY: Final = 30
+BASKET: Final = 20
+BOUGHT: Final = 64
+CART: Final = 20
+
+
+class ItemColumns(NamedTuple):
+    """A row an item. `next_*` and `with_*` are sketches, `clicks_*` and `sales_*` rings."""
+
+    blocked: U8  # why it must not be shown, 0 when it may: see `barriers`
+    listed: U8  # it is in the catalogue
+    held: U8  # a policy flag holds it
+    stock: I32  # -1: not tracked
+    price_cents: I64  # -1: unknown
+    slots: I32  # open fulfilment slots; -1: unknown
+    congestion: F32  # of fulfilment, 0 to 1; -1: unknown
+    created_ms: I64
+    popularity: I64  # decayed weight over all visitors
+    clicks_30s: Annotated[I32, WINDOWS["clicks_30s"].buckets]
+    clicks_1d: Annotated[I32, WINDOWS["clicks_1d"].buckets]
+    sales_5s: Annotated[I32, WINDOWS["sales_5s"].buckets]
+    sales_1d: Annotated[I32, WINDOWS["sales_1d"].buckets]
+    newest: Annotated[I64, len(WINDOWS)]  # the latest bucket of each window
+    next_item: Annotated[I32, FOLLOWERS]  # where visitors go from here
+    next_weight: Annotated[I64, FOLLOWERS]
+    with_item: Annotated[I32, FOLLOWERS]  # what is bought in the same session
+    with_weight: Annotated[I64, FOLLOWERS]
+
+
+class SessionColumns(NamedTuple):
+    """A row a session. Lists begin with the latest."""
+
+    user: I32
+    country: I32
+    interactions: I32
+    recent_item: Annotated[I32, RECENT]
+    recent_ms: Annotated[I64, RECENT]
+    bought_item: Annotated[I32, BASKET]
+    bought_ms: Annotated[I64, BASKET]
+    cart_item: Annotated[I32, CART]
+    cart_ms: Annotated[I64, CART]
+
+
+class UserColumns(NamedTuple):
+    """A row a user. Lists begin with the latest."""
+
+    country: I32
+    interactions: I32
+    recent_item: Annotated[I32, HISTORY]
+    recent_ms: Annotated[I64, HISTORY]
+    bought_item: Annotated[I32, BOUGHT]
+    bought_ms: Annotated[I64, BOUGHT]
+
+
+class PlaceColumns(NamedTuple):
+    """A row a country, and row 0 for the whole world."""
+
+    popular_item: Annotated[I32, POPULAR]  # a sketch
+    popular_weight: Annotated[I64, POPULAR]
+
+
+class ShopColumns(NamedTuple):
+    """One row: what there is one of."""
+
+    landmark_ms: I64  # of `decay`
+    arrived_item: Annotated[I32, ARRIVED]  # the newest items, latest first
+    arrived_ms: Annotated[I64, ARRIVED]
+
+
+_Columns = TypeVar("_Columns", bound=NamedTuple)
+
+
+def zeros(kind: type[_Columns], rows: int) -> _Columns:
+    """Return the columns of `kind` for `rows` rows, all zero."""
+    arrays: list[NDArray[Any]] = []
+    for hint in get_type_hints(kind, include_extras=True).values():
+        array, *width = get_args(hint) if hasattr(hint, "__metadata__") else (hint,)
+        scalar = get_args(get_args(array)[1])[0]
+        arrays.append(np.zeros((rows, *width), scalar))
+    return kind(*arrays)

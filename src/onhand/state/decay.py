@@ -1,0 +1,47 @@
+"""Decayed counts that stay integers.
+
+A count that fades with time is usually a float multiplied at every touch: slow, and dependent on
+the order of the additions. Forward decay (Cormode et al., "Forward decay: a practical time decay
+model for streaming systems", ICDE 2009) instead lets *newer events weigh more*: an event at `t`
+adds `2 ** ((t - landmark) / half_life)`. Ratios between counts are those of ordinary exponential
+decay at any moment, reading costs nothing, and with integer weights sums do not depend on order.
+When weights grow large, the landmark moves on and all counts are divided by the same power of two.
+"""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onhand.kernel import kernel
+
+__all__ = ["EPOCH_HALVES", "EPOCH_MS", "HALF_LIFE_MS", "landmark_of", "weight_at"]
+
+HALF_LIFE_MS: Final = 7 * 86_400_000
+EPOCH_HALVES: Final = 20
+"""Half-lives in an epoch: the landmark is the start of one."""
+EPOCH_MS: Final = EPOCH_HALVES * HALF_LIFE_MS
+
+_UNIT_BITS: Final = 10
+_STEPS: Final = 64
+_FRACTIONS: Final[NDArray[np.int64]] = np.array(
+    [round(2 ** (_UNIT_BITS + step / _STEPS)) for step in range(_STEPS)], np.int64
+)
+
+
+@kernel
+def landmark_of(time_ms: int) -> int:
+    """Return the start of the epoch that `time_ms` lies in."""
+    return time_ms // EPOCH_MS * EPOCH_MS
+
+
+@kernel
+def weight_at(time_ms: int, landmark_ms: int) -> int:
+    """Return the integer weight of one unit at `time_ms`: 1024 at the landmark, doubling every
+    half-life, 0 for what is over ten half-lives older."""
+    steps = (time_ms - landmark_ms) * _STEPS // HALF_LIFE_MS
+    halves = steps // _STEPS
+    fraction = _FRACTIONS[steps - halves * _STEPS]
+    if halves >= 0:
+        return fraction << halves
+    return fraction >> min(-halves, 63)

@@ -1,0 +1,262 @@
+"""The fold: one step of the state for each operation, in log order, compiled.
+
+A record becomes one or a few operations of seven integers (see `operations`). What an event does:
+
+- **windows** of its item: clicks (view, click) and sales (the quantity bought);
+- **popularity** of its item, over all and in the visitor's country, by the weight of its type;
+- **recent items** of the session and the user, the cart, what was bought;
+- **transitions**: from each of the three items before it in the session, within an hour, to it,
+  weighing 1, 1/2 and 1/3; purchases, which arrive as whole baskets, make none;
+- **co-purchases**: with all that the session bought within a day of it, both ways.
+
+All counts are decayed integers (`decay`), lists are ordered by event time, so that events that
+arrive out of order end in the same place.
+"""
+
+from typing import Any, Final
+
+import numpy as np
+from numba import literal_unroll
+from numpy.typing import NDArray
+
+from onhand.kernel import kernel
+from onhand.state import barriers, decay, sketch, windows
+from onhand.state.windows import WINDOWS
+
+__all__ = ["fold"]
+
+VIEW: Final = 0
+CLICK: Final = 1
+HOVER: Final = 2
+SEARCH: Final = 3
+IMPRESSION: Final = 4
+CART_ADD: Final = 5
+CART_REMOVE: Final = 6
+PURCHASE: Final = 7
+OTHER: Final = 8
+NEW_ITEM: Final = 20
+LIST: Final = 21
+UNLIST: Final = 22
+STOCK: Final = 23
+PRICE: Final = 24
+HELD: Final = 25
+SLOTS: Final = 26
+CONGESTION: Final = 27
+CLEAR_SESSION: Final = 28
+CLEAR_USER: Final = 29
+
+POPULARITY: Final[NDArray[np.int64]] = np.array([1, 1, 0, 0, 0, 3, 0, 5, 0], np.int64)
+"""What an event of each type adds to popularity; types that add nothing are no interaction."""
+
+LINKS: Final = 3
+LINK_WINDOW_MS: Final = 3_600_000
+BASKET_WINDOW_MS: Final = 86_400_000
+
+_CLICKS_30S: Final = WINDOWS["clicks_30s"]
+_CLICKS_1D: Final = WINDOWS["clicks_1d"]
+_SALES_5S: Final = WINDOWS["sales_5s"]
+_SALES_1D: Final = WINDOWS["sales_1d"]
+
+
+@kernel
+def insert(members: NDArray[Any], times: NDArray[Any], member: int, time_ms: int) -> int:
+    """Put `member` into a list ordered by time, latest first, and return its place, -1 when the
+    list is full of later ones. Of equal times the one that came last stands first."""
+    width = members.shape[0]
+    place = 0
+    while place < width and members[place] != 0 and times[place] > time_ms:
+        place += 1
+    if place == width:
+        return -1
+    for slot in range(width - 1, place, -1):
+        members[slot] = members[slot - 1]
+        times[slot] = times[slot - 1]
+    members[place] = member
+    times[place] = time_ms
+    return place
+
+
+@kernel
+def remove(members: NDArray[Any], times: NDArray[Any], member: int) -> None:
+    """Take `member` out of a list, wherever and however often it stands."""
+    kept = 0
+    for slot in range(members.shape[0]):
+        if members[slot] != member:
+            members[kept] = members[slot]
+            times[kept] = times[slot]
+            kept += 1
+    members[kept:] = 0
+    times[kept:] = 0
+
+
+@kernel
+def move_landmark(items: Any, places: Any, shop: Any, time_ms: int) -> None:
+    """Begin the epoch of `time_ms`: divide all decayed counts by what new weights gain."""
+    landmark = decay.landmark_of(time_ms)
+    if shop.landmark_ms[0] != 0:
+        halves = (landmark - shop.landmark_ms[0]) // decay.EPOCH_MS * decay.EPOCH_HALVES
+        shift = min(halves, 63)
+        items.popularity[:] >>= shift
+        items.next_weight[:] >>= shift
+        items.with_weight[:] >>= shift
+        places.popular_weight[:] >>= shift
+    shop.landmark_ms[0] = landmark
+
+
+@kernel
+def link(items: Any, sessions: Any, session: int, place: int, landmark_ms: int) -> None:
+    """Count the transitions that the session's recent item at `place` makes with those around."""
+    recent = sessions.recent_item[session]
+    times = sessions.recent_ms[session]
+    width = recent.shape[0]
+    for lag in range(1, LINKS + 1):
+        for older, newer in ((place + lag, place), (place, place - lag)):
+            if newer < 0 or older >= width or recent[older] == 0 or recent[older] == recent[newer]:
+                continue
+            if times[newer] - times[older] > LINK_WINDOW_MS:
+                continue
+            weight = decay.weight_at(times[newer], landmark_ms) // lag
+            item = recent[older]
+            sketch.add(items.next_item[item], items.next_weight[item], recent[newer], weight)
+
+
+@kernel
+def pair(items: Any, sessions: Any, session: int, item: int, time_ms: int, weight: int) -> None:
+    """Count the co-purchases of `item` with what the session bought within a day of it."""
+    bought = sessions.bought_item[session]
+    times = sessions.bought_ms[session]
+    for slot in range(bought.shape[0]):
+        other = bought[slot]
+        if other == 0:
+            return
+        if other != item and abs(time_ms - times[slot]) <= BASKET_WINDOW_MS:
+            sketch.add(items.with_item[item], items.with_weight[item], other, weight)
+            sketch.add(items.with_item[other], items.with_weight[other], item, weight)
+
+
+@kernel
+def count(items: Any, kind: int, item: int, time_ms: int, quantity: int) -> None:
+    """Count the event in its item's windows."""
+    newest = items.newest[item]
+    if kind in (VIEW, CLICK):
+        ring = items.clicks_30s[item]
+        windows.add(ring, newest, _CLICKS_30S.index, time_ms, _CLICKS_30S.bucket_ms, 1)
+        ring = items.clicks_1d[item]
+        windows.add(ring, newest, _CLICKS_1D.index, time_ms, _CLICKS_1D.bucket_ms, 1)
+    elif kind == PURCHASE:
+        ring = items.sales_5s[item]
+        windows.add(ring, newest, _SALES_5S.index, time_ms, _SALES_5S.bucket_ms, quantity)
+        ring = items.sales_1d[item]
+        windows.add(ring, newest, _SALES_1D.index, time_ms, _SALES_1D.bucket_ms, quantity)
+
+
+@kernel
+def interact(
+    items: Any, sessions: Any, users: Any, places: Any, shop: Any, operation: NDArray[np.int64]
+) -> None:
+    """Fold an event that shows interest in an item."""
+    kind, item, session, user, _, time_ms, quantity = operation
+    if time_ms >= shop.landmark_ms[0] + decay.EPOCH_MS or shop.landmark_ms[0] == 0:
+        move_landmark(items, places, shop, time_ms)
+    landmark_ms = shop.landmark_ms[0]
+    unit = decay.weight_at(time_ms, landmark_ms)
+
+    count(items, kind, item, time_ms, quantity)
+    weight = POPULARITY[kind] * unit
+    items.popularity[item] += weight
+    sketch.add(places.popular_item[0], places.popular_weight[0], item, weight)
+    country = sessions.country[session]
+    if country:
+        sketch.add(places.popular_item[country], places.popular_weight[country], item, weight)
+
+    sessions.interactions[session] += 1
+    recent, times = sessions.recent_item[session], sessions.recent_ms[session]
+    place = insert(recent, times, item, time_ms)
+    if place >= 0 and kind != PURCHASE:
+        link(items, sessions, session, place, landmark_ms)
+    if user:
+        users.interactions[user] += 1
+        insert(users.recent_item[user], users.recent_ms[user], item, time_ms)
+
+    cart, cart_times = sessions.cart_item[session], sessions.cart_ms[session]
+    if kind == CART_ADD:
+        remove(cart, cart_times, item)
+        insert(cart, cart_times, item, time_ms)
+    elif kind == PURCHASE:
+        pair(items, sessions, session, item, time_ms, unit)
+        remove(cart, cart_times, item)
+        insert(sessions.bought_item[session], sessions.bought_ms[session], item, time_ms)
+        if user:
+            insert(users.bought_item[user], users.bought_ms[user], item, time_ms)
+
+
+@kernel
+def locate(sessions: Any, users: Any, session: int, user: int, country: int) -> None:
+    """Remember who a session belongs to and where it is; a session takes its user's country."""
+    if user:
+        sessions.user[session] = user
+    if country:
+        sessions.country[session] = country
+        if user:
+            users.country[user] = country
+    elif user and sessions.country[session] == 0:
+        sessions.country[session] = users.country[user]
+
+
+@kernel
+def clear(rows: Any, row: int) -> None:
+    """Make a row of `SessionColumns` or `UserColumns` that of a new visitor."""
+    for column in literal_unroll(rows):
+        column[row] = 0
+
+
+@kernel
+def stand(items: Any, shop: Any, kind: int, item: int, time_ms: int, value: int) -> None:
+    """Fold a fact about an item, and refresh its barrier."""
+    if kind == NEW_ITEM:
+        items.stock[item] = -1
+        items.price_cents[item] = -1
+        items.slots[item] = -1
+        items.congestion[item] = -1
+    elif kind == LIST:
+        items.listed[item] = 1
+        if time_ms:
+            items.created_ms[item] = time_ms
+        remove(shop.arrived_item[0], shop.arrived_ms[0], item)
+        insert(shop.arrived_item[0], shop.arrived_ms[0], item, items.created_ms[item])
+    elif kind == UNLIST:
+        items.listed[item] = 0
+        remove(shop.arrived_item[0], shop.arrived_ms[0], item)
+    elif kind == STOCK:
+        items.stock[item] = value
+    elif kind == PRICE:
+        items.price_cents[item] = value
+    elif kind == HELD:
+        items.held[item] = value
+    elif kind == SLOTS:
+        items.slots[item] = value
+    elif kind == CONGESTION:
+        items.congestion[item] = value / 1000 if value >= 0 else -1
+    barriers.refresh(items, item)
+
+
+@kernel
+def fold(
+    items: Any, sessions: Any, users: Any, places: Any, shop: Any, operations: NDArray[np.int64]
+) -> None:
+    """Apply `operations`, (n, 7) int64, in order."""
+    for row in range(operations.shape[0]):
+        operation = operations[row]
+        kind, item, session, user, country, time_ms, value = operation
+        if kind == CLEAR_SESSION:
+            clear(sessions, session)
+        elif kind == CLEAR_USER:
+            clear(users, user)
+        elif kind > OTHER:
+            stand(items, shop, kind, item, time_ms, value)
+        else:
+            locate(sessions, users, session, user, country)
+            if kind == CART_REMOVE:
+                remove(sessions.cart_item[session], sessions.cart_ms[session], item)
+            elif item and POPULARITY[kind] > 0:
+                interact(items, sessions, users, places, shop, operation)

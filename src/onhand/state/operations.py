@@ -1,0 +1,138 @@
+"""Records become operations: rows of seven integers that the compiled fold applies.
+
+An operation is (kind, item, session, user, country, time in ms, value). Ids turn into row
+numbers here, in record order, and what visitors never read on the hot path (catalogue text,
+flag names, controls) is applied at once.
+"""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from msgspec import UNSET
+from numpy.typing import NDArray
+
+from onhand.contracts.records import (
+    EVENT_TYPES,
+    Control,
+    Event,
+    Item,
+    ItemDelete,
+    ItemPatch,
+    Record,
+    Signal,
+)
+from onhand.state import fold
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from onhand.state.state import State
+
+__all__ = ["WIDTH", "cents", "operations", "session_name"]
+
+WIDTH = 7
+_KINDS = {name: kind for kind, name in enumerate(EVENT_TYPES)}
+
+
+def cents(price: float) -> int:
+    """Return a price in the currency's hundredths."""
+    return round(price * 100)
+
+
+def session_name(session: str | None, user: str | None) -> str:
+    """Return the session's name; a user without one has a session of their own."""
+    return session if session is not None else f"\0{user}"
+
+
+def operations(state: "State", records: "Iterable[Record]") -> NDArray[np.int64]:
+    """Return the operations of `records`, (n, 7) int64, naming in `state` what is new.
+
+    An event whose id has been seen gives none.
+    """
+    flat: list[int] = []
+    for record in records:
+        if type(record) is Event:
+            _event(state, record, flat)
+        elif type(record) is Signal:
+            _facts(state, record, state.item_row(record.item, flat), flat)
+        elif type(record) is Item:
+            _item(state, record, flat)
+        elif type(record) is ItemPatch:
+            _patch(state, record, flat)
+        elif type(record) is ItemDelete:
+            _delete(state, record, flat)
+        elif type(record) is Control:
+            _control(state, record)
+    return np.array(flat, np.int64).reshape(-1, WIDTH)
+
+
+def _event(state: "State", event: Event, flat: list[int]) -> None:
+    if event.id is not None:
+        if event.id in state.seen:
+            return
+        state.seen.add(event.id)
+    user = 0
+    if event.user is not None:
+        user, fresh = state.users.touch(event.user)
+        if fresh:
+            flat += (fold.CLEAR_USER, 0, 0, user, 0, 0, 0)
+    session, fresh = state.sessions.touch(session_name(event.session, event.user))
+    if fresh:
+        flat += (fold.CLEAR_SESSION, 0, session, 0, 0, 0, 0)
+    item = 0
+    if event.item is not None:
+        item = state.items.rows.get(event.item) or state.item_row(event.item, flat)
+    country = 0
+    if event.context is not None and event.context.country is not None:
+        country = state.country_row(event.context.country)
+    kind = _KINDS.get(event.type, fold.OTHER)
+    flat += (kind, item, session, user, country, event.time, event.quantity)  # type: ignore[arg-type]
+
+
+def _item(state: "State", item: Item, flat: list[int]) -> None:
+    row = state.item_row(item.id, flat)
+    created_ms = item.created if isinstance(item.created, int) else 0
+    state.catalogue.put(row, item)
+    flat += (fold.LIST, row, 0, 0, 0, created_ms, 0)
+    _facts(state, item, row, flat)
+
+
+def _patch(state: "State", patch: ItemPatch, flat: list[int]) -> None:
+    row = state.item_row(patch.id, flat)
+    if row in state.catalogue.entries:
+        state.catalogue.patch(row, patch)
+        if isinstance(patch.created, int):
+            flat += (fold.LIST, row, 0, 0, 0, patch.created, 0)
+    _facts(state, patch, row, flat)
+
+
+def _delete(state: "State", delete: ItemDelete, flat: list[int]) -> None:
+    row = state.item_row(delete.id, flat)
+    state.catalogue.drop(row)
+    flat += (fold.UNLIST, row, 0, 0, 0, 0, 0)
+
+
+def _facts(state: "State", facts: Item | ItemPatch | Signal, row: int, flat: list[int]) -> None:
+    if facts.stock is not UNSET:
+        flat += (fold.STOCK, row, 0, 0, 0, 0, -1 if facts.stock is None else facts.stock)
+    if facts.price is not UNSET:
+        flat += (fold.PRICE, row, 0, 0, 0, 0, cents(facts.price))
+    if not isinstance(facts, Signal):
+        return
+    if facts.flags is not UNSET:
+        state.flags.pop(row, None)
+        if facts.flags:
+            state.flags[row] = facts.flags
+        flat += (fold.HELD, row, 0, 0, 0, 0, int(bool(facts.flags)))
+    if facts.fulfilment is not UNSET:
+        slots, congestion = facts.fulfilment.slots, facts.fulfilment.congestion
+        permille = -1 if congestion is None else round(congestion * 1000)
+        flat += (fold.SLOTS, row, 0, 0, 0, 0, -1 if slots is None else slots)
+        flat += (fold.CONGESTION, row, 0, 0, 0, 0, permille)
+
+
+def _control(state: "State", control: Control) -> None:
+    if control.body:
+        state.controls[control.name] = control.body
+    else:
+        state.controls.pop(control.name, None)

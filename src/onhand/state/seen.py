@@ -1,0 +1,28 @@
+"""Event ids that have been folded, so that an event sent twice counts once.
+
+Ids are kept in two generations. When the younger one is full it becomes the older, and the oldest
+ids are forgotten: at least `generation` ids, at most twice as many, are remembered.
+"""
+
+__all__ = ["Seen"]
+
+
+class Seen:
+    """A bounded set of ids in order of arrival."""
+
+    def __init__(
+        self, generation: int, young: dict[str, None] | None = None, old: dict[str, None] | None = None
+    ) -> None:
+        self.generation = generation
+        self.young = young or {}
+        self.old = old or {}
+
+    def __contains__(self, id: str) -> bool:
+        return id in self.young or id in self.old
+
+    def add(self, id: str) -> None:
+        """Remember `id`."""
+        self.young[id] = None
+        if len(self.young) >= self.generation:
+            self.old = self.young
+            self.young = {}

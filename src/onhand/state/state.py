@@ -1,0 +1,177 @@
+"""The state: a fold of the log, and the one thing a decision reads.
+
+Numbers are in columns (`columns`), changed by one compiled fold (`fold`); names, text and ids
+that were seen are Python objects. One thread folds and reads; another may `copy` while no fold
+runs. Two states that folded the same records are equal byte for byte (`dump`).
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from onhand.contracts.records import Attributes, Item, Record
+from onhand.state import columns, fold
+from onhand.state.catalogue import Catalogue
+from onhand.state.names import Names, Visitors
+from onhand.state.operations import operations
+from onhand.state.seen import Seen
+
+__all__ = ["SCHEMA", "Dump", "Limits", "State"]
+
+Arrays = dict[str, NDArray[Any]]
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """How much a state holds. Memory is only committed for what is used."""
+
+    items: int = 1_000_000
+    users: int = 1_000_000
+    sessions: int = 1_000_000
+    countries: int = 512
+    event_ids: int = 1_000_000
+
+
+class Texts(msgspec.Struct):
+    """What of a state is not in columns."""
+
+    offset: int
+    items: list[str]
+    countries: list[str]
+    users: dict[str, int]
+    sessions: dict[str, int]
+    catalogue: dict[int, Item]
+    flags: dict[int, list[str]]
+    controls: dict[str, Attributes]
+    seen_young: dict[str, None]
+    seen_old: dict[str, None]
+
+
+class Dump(msgspec.Struct):
+    """A state at rest: a copy that no fold changes."""
+
+    arrays: Arrays
+    texts: Texts
+
+    def encode(self) -> tuple[Arrays, dict[str, bytes]]:
+        """Return arrays and bytes as a checkpoint keeps them."""
+        return self.arrays, {"texts": msgspec.msgpack.encode(self.texts)}
+
+
+_TABLES = {
+    "items": columns.ItemColumns,
+    "sessions": columns.SessionColumns,
+    "users": columns.UserColumns,
+    "places": columns.PlaceColumns,
+    "shop": columns.ShopColumns,
+}
+
+
+class State:
+    """Everything known as of `offset`."""
+
+    def __init__(self, limits: Limits = Limits()) -> None:
+        self.limits = limits
+        self.offset = 0
+        self.items = Names()
+        self.countries = Names()
+        self.users = Visitors(limits.users)
+        self.sessions = Visitors(limits.sessions)
+        self.catalogue = Catalogue()
+        self.flags: dict[int, list[str]] = {}
+        self.controls: dict[str, Attributes] = {}
+        self.seen = Seen(limits.event_ids)
+        self.item = columns.zeros(columns.ItemColumns, limits.items)
+        self.session = columns.zeros(columns.SessionColumns, limits.sessions)
+        self.user = columns.zeros(columns.UserColumns, limits.users)
+        self.place = columns.zeros(columns.PlaceColumns, limits.countries)
+        self.shop = columns.zeros(columns.ShopColumns, 1)
+
+    def apply(self, records: Iterable[Record], last: int) -> None:
+        """Fold `records`, the last of which has offset `last`."""
+        steps = operations(self, records)
+        fold.fold(self.item, self.session, self.user, self.place, self.shop, steps)
+        self.offset = last
+
+    def item_row(self, id: str, flat: list[int]) -> int:
+        """Return the row of an item; the operation that prepares a new one goes to `flat`."""
+        row = self.items.rows.get(id)
+        if row is None:
+            row = self.items.row(id)
+            flat += (fold.NEW_ITEM, row, 0, 0, 0, 0, 0)
+        return row
+
+    def country_row(self, country: str) -> int:
+        """Return the row of a country; those beyond the limit share row 0, the world."""
+        row = self.countries.rows.get(country)
+        if row is None:
+            if len(self.countries) >= self.limits.countries:
+                return 0
+            row = self.countries.row(country)
+        return row
+
+    def _used(self) -> Arrays:
+        rows = {
+            "items": (self.item, len(self.items)),
+            "sessions": (self.session, len(self.sessions)),
+            "users": (self.user, len(self.users)),
+            "places": (self.place, len(self.countries)),
+            "shop": (self.shop, 1),
+        }
+        return {
+            f"{table}.{field}": column[:count]
+            for table, (fields, count) in rows.items()
+            for field, column in fields._asdict().items()
+        }
+
+    def dump(self) -> Dump:
+        """Return a copy of everything. No fold may run meanwhile; reads may."""
+        texts = Texts(
+            offset=self.offset,
+            items=self.items.names.copy(),
+            countries=self.countries.names.copy(),
+            users=self.users.rows.copy(),
+            sessions=self.sessions.rows.copy(),
+            catalogue=self.catalogue.entries.copy(),
+            flags=self.flags.copy(),
+            controls=self.controls.copy(),
+            seen_young=self.seen.young.copy(),
+            seen_old=self.seen.old.copy(),
+        )
+        return Dump({name: column.copy() for name, column in self._used().items()}, texts)
+
+    @classmethod
+    def restore(
+        cls, arrays: Mapping[str, NDArray[Any]], values: Mapping[str, bytes], limits: Limits
+    ) -> "State":
+        """Return the state that `Dump.encode` was taken of."""
+        texts = msgspec.msgpack.decode(values["texts"], type=Texts)
+        state = cls(limits)
+        state.offset = texts.offset
+        state.items = Names(texts.items)
+        state.countries = Names(texts.countries)
+        state.users = Visitors(limits.users, texts.users)
+        state.sessions = Visitors(limits.sessions, texts.sessions)
+        state.catalogue = Catalogue(texts.catalogue)
+        state.flags = texts.flags
+        state.controls = texts.controls
+        state.seen = Seen(limits.event_ids, texts.seen_young, texts.seen_old)
+        for name, column in state._used().items():
+            np.copyto(column, arrays[name])
+        return state
+
+
+def _schema() -> str:
+    lines = [
+        f"{table}.{name}:{column.dtype}{column.shape[1:]}"
+        for table, kind in _TABLES.items()
+        for name, column in columns.zeros(kind, 1)._asdict().items()
+    ]
+    return "1;" + ";".join(lines)
+
+
+SCHEMA = _schema()
+"""What a checkpoint must have been written with to be read: bump the number with the meaning of
+a column or a text; their shapes speak for themselves."""
