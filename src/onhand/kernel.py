@@ -1,8 +1,8 @@
 """Compiled kernels: the one decorator, and where their machine code is kept.
 
 Numba's own cache does not notice that a kernel calls a function in another file that has
-changed. So the cache folder's name is a hash of every source file of the package: change
-one, and all kernels compile again; otherwise a start loads them in milliseconds.
+changed. So the cache folder's name is a hash of every source file that has kernels: change one,
+and all compile again; otherwise a start loads them in milliseconds.
 """
 
 import hashlib
@@ -23,7 +23,9 @@ def _source_hash() -> str:
     package = Path(__file__).parent
     digest = hashlib.blake2b(digest_size=8)
     for path in sorted(package.rglob("*.py")):
-        digest.update(path.read_bytes())
+        source = path.read_bytes()
+        if b"@kernel" in source:
+            digest.update(source)
     return digest.hexdigest()
 
 

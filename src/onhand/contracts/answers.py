@@ -3,8 +3,9 @@
 from msgspec import Struct
 
 from onhand.contracts.errors import RecordError
+from onhand.contracts.records import Fulfilment, Item
 
-__all__ = ["IngestReport", "Recommendation", "RecommendedItem"]
+__all__ = ["IngestReport", "ItemFacts", "Recommendation", "RecommendedItem"]
 
 
 class IngestReport(Struct, frozen=True):
@@ -44,3 +45,19 @@ class Recommendation(Struct, frozen=True):
     degraded: str | None
     items: list[RecommendedItem]
     took_us: int
+
+
+class ItemFacts(Struct, frozen=True):
+    """An item's catalogue entry, and how it stands now.
+
+    `windows` holds the live counts by name; `barrier` says why it is kept off pages, if it is.
+    """
+
+    item: Item
+    price: float | None
+    stock: int | None
+    flags: list[str]
+    fulfilment: Fulfilment
+    barrier: str | None
+    windows: dict[str, int]
+    as_of: int

@@ -1,0 +1,1 @@
+"""What to show: from a state, a request and a moment to a page."""

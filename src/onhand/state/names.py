@@ -27,7 +27,8 @@ class Names:
 class Visitors:
     """Rows for at most `capacity` - 1 users or sessions; the longest silent makes room.
 
-    `rows` is ordered by last touch, which is the order in which they leave.
+    `rows` is ordered by last touch, which is the order in which they leave: whoever touches one
+    takes it out and puts it back.
     """
 
     def __init__(self, capacity: int, rows: dict[str, int] | None = None) -> None:
@@ -37,15 +38,11 @@ class Visitors:
     def __len__(self) -> int:
         return len(self.rows) + 1
 
-    def touch(self, name: str) -> tuple[int, bool]:
-        """Return the row of `name`, now the latest touched, and whether the row is new to it and
-        has to be cleared."""
-        row = self.rows.pop(name, None)
-        fresh = row is None
-        if row is None:
-            if len(self.rows) + 1 < self.capacity:
-                row = len(self.rows) + 1
-            else:
-                row = self.rows.pop(next(iter(self.rows)))
+    def enter(self, name: str) -> int:
+        """Return a row for a name that has none; what was in the row has to be cleared."""
+        if len(self.rows) + 1 < self.capacity:
+            row = len(self.rows) + 1
+        else:
+            row = self.rows.pop(next(iter(self.rows)))
         self.rows[name] = row
-        return row, fresh
+        return row

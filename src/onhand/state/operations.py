@@ -52,7 +52,8 @@ def operations(state: "State", records: "Iterable[Record]") -> NDArray[np.int64]
     flat: list[int] = []
     for record in records:
         if type(record) is Event:
-            _event(state, record, flat)
+            if record.id is None or state.seen.add(record.id):
+                _event(state, record, flat)
         elif type(record) is Signal:
             _facts(state, record, state.item_row(record.item, flat), flat)
         elif type(record) is Item:
@@ -67,17 +68,22 @@ def operations(state: "State", records: "Iterable[Record]") -> NDArray[np.int64]
 
 
 def _event(state: "State", event: Event, flat: list[int]) -> None:
-    if event.id is not None:
-        if event.id in state.seen:
-            return
-        state.seen.add(event.id)
     user = 0
     if event.user is not None:
-        user, fresh = state.users.touch(event.user)
-        if fresh:
+        rows = state.users.rows
+        user = rows.pop(event.user, 0)
+        if user:
+            rows[event.user] = user
+        else:
+            user = state.users.enter(event.user)
             flat += (fold.CLEAR_USER, 0, 0, user, 0, 0, 0)
-    session, fresh = state.sessions.touch(session_name(event.session, event.user))
-    if fresh:
+    name = session_name(event.session, event.user)
+    rows = state.sessions.rows
+    session = rows.pop(name, 0)
+    if session:
+        rows[name] = session
+    else:
+        session = state.sessions.enter(name)
         flat += (fold.CLEAR_SESSION, 0, session, 0, 0, 0, 0)
     item = 0
     if event.item is not None:

@@ -11,7 +11,10 @@ class Seen:
     """A bounded set of ids in order of arrival."""
 
     def __init__(
-        self, generation: int, young: dict[str, None] | None = None, old: dict[str, None] | None = None
+        self,
+        generation: int,
+        young: dict[str, None] | None = None,
+        old: dict[str, None] | None = None,
     ) -> None:
         self.generation = generation
         self.young = young or {}
@@ -20,9 +23,12 @@ class Seen:
     def __contains__(self, id: str) -> bool:
         return id in self.young or id in self.old
 
-    def add(self, id: str) -> None:
-        """Remember `id`."""
+    def add(self, id: str) -> bool:
+        """Remember `id`; return whether it was new."""
+        if id in self.young or id in self.old:
+            return False
         self.young[id] = None
         if len(self.young) >= self.generation:
             self.old = self.young
             self.young = {}
+        return True

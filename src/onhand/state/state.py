@@ -12,12 +12,15 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from onhand.contracts.records import Attributes, Item, Record
-from onhand.state import columns, fold
+from onhand.contracts.answers import ItemFacts
+from onhand.contracts.records import Attributes, Fulfilment, Item, Record
+from onhand.state import columns, fold, windows
+from onhand.state.barriers import REASONS
 from onhand.state.catalogue import Catalogue
 from onhand.state.names import Names, Visitors
 from onhand.state.operations import operations
 from onhand.state.seen import Seen
+from onhand.state.windows import WINDOWS
 
 __all__ = ["SCHEMA", "Dump", "Limits", "State"]
 
@@ -111,6 +114,31 @@ class State:
                 return 0
             row = self.countries.row(country)
         return row
+
+    def facts(self, row: int, now_ms: int) -> ItemFacts:
+        """Return the catalogue entry of a row and its live facts at `now_ms`."""
+        columns = self.item
+        price_cents, stock = int(columns.price_cents[row]), int(columns.stock[row])
+        slots, congestion = int(columns.slots[row]), float(columns.congestion[row])
+        return ItemFacts(
+            item=self.catalogue.entries[row],
+            price=None if price_cents < 0 else price_cents / 100,
+            stock=None if stock < 0 else stock,
+            flags=self.flags.get(row, []),
+            fulfilment=Fulfilment(
+                slots=None if slots < 0 else slots,
+                congestion=None if congestion < 0 else round(congestion, 3),
+            ),
+            barrier=REASONS[columns.blocked[row]] or None,
+            windows={name: self._window(name, row, now_ms) for name in WINDOWS},
+            as_of=self.offset,
+        )
+
+    def _window(self, name: str, row: int, now_ms: int) -> int:
+        window = WINDOWS[name]
+        ring: NDArray[np.int32] = getattr(self.item, name)
+        latest = self.item.newest[row, window.index]
+        return int(windows.total(ring[row], latest, now_ms, window.bucket_ms))
 
     def _used(self) -> Arrays:
         rows = {

@@ -1,0 +1,367 @@
+"""The engine: records in, decisions out. It holds the order of things and nothing else.
+
+A write is three steps: `admit` drops what is a duplicate or cannot be, `commit` makes the rest
+durable, `apply` folds it. A server runs `commit` on another thread and lets several requests
+share it; `ingest` is all three. Everything but `commit`, `save` and `snapshot` belongs to one
+thread, and `snapshot` may not run beside `apply`.
+"""
+
+import secrets
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from onhand.contracts.answers import IngestReport, ItemFacts, Recommendation
+from onhand.contracts.checks import check
+from onhand.contracts.errors import Invalid, RecordError, Unavailable, Unknown
+from onhand.contracts.records import Context, Event, Item, ItemDelete, ItemPatch, Record, Signal
+from onhand.contracts.requests import RecommendRequest, Slot
+from onhand.decision.decide import decide
+from onhand.decision.slots import PLANS, SIMILAR, Plan
+from onhand.log.decisions import DecisionStore
+from onhand.log.port import Log
+from onhand.log.sqlite import SqliteLog
+from onhand.retrieval.pool import pool
+from onhand.state import checkpoint
+from onhand.state.barriers import REASONS
+from onhand.state.state import SCHEMA, Dump, Limits, State
+
+__all__ = ["Admission", "DecisionRecord", "Engine"]
+
+MODEL = "default@1"
+VARIANT = "control"
+ERRORS_LISTED = 100
+
+
+class Admission(NamedTuple):
+    """Groups of records on their way: what goes to the log, and each group's report so far."""
+
+    records: list[Record]
+    groups: list["Group"]
+
+
+class Group(NamedTuple):
+    """What became of one request's records; `upto` counts those admitted up to its end."""
+
+    accepted: int
+    duplicates: int
+    rejected: int
+    errors: list[RecordError]
+    upto: int
+
+
+class DecisionRecord(msgspec.Struct, frozen=True):
+    """A decision as it is kept: what was asked, when, and the whole answer."""
+
+    request: RecommendRequest
+    now_ms: int
+    answer: Recommendation
+
+
+class Engine:
+    """The whole engine in-process, on one log."""
+
+    def __init__(
+        self,
+        log: Log,
+        checkpoints: Path | None = None,
+        decisions: DecisionStore | None = None,
+        limits: Limits = Limits(),
+    ) -> None:
+        self.ready = False
+        self.kept_off = dict.fromkeys(REASONS[1:], 0)
+        """How many items each barrier has kept off pages."""
+        self._log = log
+        self._checkpoints = checkpoints
+        self._decisions = decisions
+        self._state = State(limits)
+        self._pool = pool(limits.items)
+        self._checkpointed = 0
+        self._run = secrets.token_hex(4)
+        self._decided = 0
+        self._encode = msgspec.json.Encoder().encode
+
+    @classmethod
+    def open(cls, path: str | Path, limits: Limits = Limits()) -> "Engine":
+        """Open the engine whose data lies in the folder `path`, and load it.
+
+        Raises `LogRefused` when another process holds the log.
+        """
+        folder = Path(path)
+        engine = cls(
+            SqliteLog(folder / "log.db"),
+            folder / "checkpoints",
+            DecisionStore(folder / "decisions.db"),
+            limits,
+        )
+        engine.load()
+        return engine
+
+    @property
+    def offset(self) -> int:
+        """The offset that the state is as of."""
+        return self._state.offset
+
+    def load(self, on_progress: Callable[[int, int], None] | None = None) -> None:
+        """Take the latest checkpoint and fold the records behind it.
+
+        `on_progress` is told how many of the log's records are folded, and how many there are.
+        """
+        last = self._log.last
+        kept = checkpoint.load_latest(self._checkpoints, SCHEMA) if self._checkpoints else None
+        if kept is not None and kept.offset <= last:
+            self._state = State.restore(kept.arrays, kept.values, self._state.limits)
+            self._checkpointed = kept.offset
+        for batch in self._log.read(self.offset):
+            self._state.apply(batch.records, batch.first + len(batch.records) - 1)
+            if on_progress is not None:
+                on_progress(self.offset, last)
+        self.ready = True
+
+    def ingest(
+        self, records: Iterable[Record | Mapping[str, Any]], now_ms: int | None = None
+    ) -> IngestReport:
+        """Take records, as structs or as mappings with their `kind`; return when they are durable
+        and visible. Wrong ones are refused in the report, the others are kept."""
+        if now_ms is None:
+            now_ms = _now_ms()
+        good: list[Record] = []
+        places: list[int] = []
+        errors: list[RecordError] = []
+        for index, raw in enumerate(records):
+            try:
+                record = msgspec.convert(raw, Record) if isinstance(raw, Mapping) else raw
+            except msgspec.ValidationError as error:
+                errors.append(RecordError(index, "schema", str(error)))
+                continue
+            fault = check(record, now_ms)
+            if fault is None:
+                good.append(record)
+                places.append(index)
+            else:
+                errors.append(RecordError(index, fault.code, fault.message))
+        admission = self.admit([good], now_ms)
+        self.commit(admission)
+        report = self.apply(admission)[0]
+        errors += [msgspec.structs.replace(e, index=places[e.index]) for e in report.errors]
+        rejected = len(errors) + report.rejected - len(report.errors)
+        errors.sort(key=lambda error: error.index)
+        return msgspec.structs.replace(report, rejected=rejected, errors=errors[:ERRORS_LISTED])
+
+    def admit(self, groups: Sequence[Sequence[Record]], now_ms: int) -> Admission:
+        """Drop duplicates, and refuse what the catalogue has no room for or does not know."""
+        self._check_ready()
+        admitted: list[Record] = []
+        results: list[Group] = []
+        arriving = _Arriving(self._state)
+        for group in groups:
+            before = len(admitted)
+            duplicates = 0
+            errors: list[RecordError] = []
+            for index, record in enumerate(group):
+                if type(record) is Event and record.id is not None and arriving.repeats(record.id):
+                    duplicates += 1
+                    continue
+                fault = arriving.fault(record, now_ms)
+                if fault is None:
+                    admitted.append(record)
+                else:
+                    errors.append(RecordError(index, *fault))
+            accepted = len(admitted) - before
+            rejected = len(errors)
+            del errors[ERRORS_LISTED:]
+            results.append(Group(accepted, duplicates, rejected, errors, len(admitted)))
+        return Admission(admitted, results)
+
+    def commit(self, admission: Admission) -> None:
+        """Make what was admitted durable. Raises `LogFailed`."""
+        if admission.records:
+            self._log.append(admission.records)
+
+    def apply(self, admission: Admission) -> list[IngestReport]:
+        """Fold what was committed, and report to each group."""
+        first = self.offset
+        if admission.records:
+            self._state.apply(admission.records, first + len(admission.records))
+        return [
+            IngestReport(
+                group.accepted, group.duplicates, group.rejected, first + group.upto, group.errors
+            )
+            for group in admission.groups
+        ]
+
+    def recommend(
+        self,
+        slot: Slot,
+        *,
+        user: str | None = None,
+        session: str | None = None,
+        n: int = 10,
+        item: str | None = None,
+        exclude: Sequence[str] = (),
+        context: Context = Context(),
+        now_ms: int | None = None,
+    ) -> Recommendation:
+        """Answer what to show. Raises `Invalid` for an unknown slot or a wrong `n`."""
+        fields = {
+            "slot": slot,
+            "user": user,
+            "session": session,
+            "n": n,
+            "item": item,
+            "exclude": list(exclude),
+            "context": context,
+        }
+        try:
+            request = msgspec.convert(fields, RecommendRequest)
+        except msgspec.ValidationError as error:
+            raise Invalid("request", f"{error}.") from None
+        return self.decide(request, now_ms)
+
+    def decide(self, request: RecommendRequest, now_ms: int | None = None) -> Recommendation:
+        """Answer a request that has been checked."""
+        return self._answer(request, request.slot, PLANS[request.slot], now_ms)
+
+    def similar(self, item: str, n: int = 10, now_ms: int | None = None) -> Recommendation:
+        """Answer what goes with an item, whoever asks. Raises `Unknown`."""
+        self._check_ready()
+        self._row(item)
+        request = RecommendRequest(slot="product", item=item, n=n)
+        return self._answer(request, "similar", SIMILAR, now_ms)
+
+    def _answer(
+        self, request: RecommendRequest, slot: str, plan: Plan, now_ms: int | None
+    ) -> Recommendation:
+        began_ns = time.perf_counter_ns()
+        self._check_ready()
+        if now_ms is None:
+            now_ms = _now_ms()
+        page = decide(self._state, request, plan, now_ms, self._pool)
+        self._count_kept_off()
+        self._decided += 1
+        answer = Recommendation(
+            decision=f"{self._run}-{self._decided:x}",
+            slot=slot,
+            as_of=self.offset,
+            tier=page.tier,
+            model=MODEL,
+            variant=VARIANT,
+            degraded=None,
+            items=page.items,
+            took_us=(time.perf_counter_ns() - began_ns) // 1000,
+        )
+        if self._decisions is not None:
+            record = DecisionRecord(request, now_ms, answer)
+            self._decisions.put(answer.decision, self._encode(record))
+        return answer
+
+    def item(self, id: str) -> ItemFacts:
+        """Return an item's entry and how it stands now. Raises `Unknown`."""
+        self._check_ready()
+        return self._state.facts(self._row(id), _now_ms())
+
+    def decision(self, id: str) -> bytes:
+        """Return the JSON of a `DecisionRecord`. Raises `Unknown`."""
+        body = self._decisions.get(id) if self._decisions is not None else None
+        if body is None:
+            raise Unknown(
+                "unknown_decision",
+                f"There is no decision {id[:128]!r}. Records leave after a week; the last moments "
+                "before a crash may be missing.",
+            )
+        return body
+
+    def snapshot(self) -> Dump:
+        """Return a copy of the state, which `save` writes; nothing may be applied meanwhile."""
+        return self._state.dump()
+
+    def save(self, dump: Dump) -> None:
+        """Write a checkpoint of a copied state."""
+        if self._checkpoints is not None:
+            arrays, values = dump.encode()
+            checkpoint.save(self._checkpoints, dump.texts.offset, SCHEMA, arrays, values)
+            self._checkpointed = dump.texts.offset
+
+    def close(self) -> None:
+        """Checkpoint what is new, and let go of the files."""
+        if self.ready and self.offset > self._checkpointed:
+            self.save(self.snapshot())
+        self.ready = False
+        if self._decisions is not None:
+            self._decisions.close()
+        self._log.close()
+
+    def _row(self, id: str) -> int:
+        row = self._state.items.rows.get(id, 0)
+        if row not in self._state.catalogue.entries:
+            raise Unknown("unknown_item", f"There is no item {id[:128]!r} in the catalogue.")
+        return row
+
+    def _check_ready(self) -> None:
+        if not self.ready:
+            raise Unavailable(
+                "not_ready", "The log is still being folded. Ask again when /readyz says so."
+            )
+
+    def _count_kept_off(self) -> None:
+        for reason, count in zip(REASONS, self._pool.kept_off.tolist(), strict=True):
+            if count:
+                self.kept_off[reason] += count
+
+
+class _Arriving:
+    """What the state knows, and what the records admitted before will have told it."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._ids: set[str] = set()
+        self._items: set[str] = set()
+        self._listed: dict[str, bool] = {}
+
+    def repeats(self, id: str) -> bool:
+        """Return whether an event id has been seen, and see it."""
+        if id in self._ids or id in self._state.seen:
+            return True
+        self._ids.add(id)
+        return False
+
+    def fault(self, record: Record, now_ms: int) -> tuple[str, str] | None:
+        """Return code and message of why a record cannot be taken. An item that is new to the
+        catalogue and does not say when it was created, was created now."""
+        if type(record) is Event or type(record) is Signal:
+            return self._room(record.item)
+        if type(record) is Item:
+            fault = self._room(record.id)
+            if fault is None:
+                if record.created is None and not self._is_listed(record.id):
+                    record.created = now_ms
+                self._listed[record.id] = True
+            return fault
+        if type(record) is ItemPatch or type(record) is ItemDelete:
+            if not self._is_listed(record.id):
+                return "unknown_item", f"There is no item {record.id!r} in the catalogue."
+            if type(record) is ItemDelete:
+                self._listed[record.id] = False
+        return None
+
+    def _room(self, item: str | None) -> tuple[str, str] | None:
+        names = self._state.items
+        if item is None or item in names.rows or item in self._items:
+            return None
+        if len(names) + len(self._items) >= self._state.limits.items:
+            return "catalogue_full", f"Item {item!r} is one more than this engine has room for."
+        self._items.add(item)
+        return None
+
+    def _is_listed(self, item: str) -> bool:
+        listed = self._listed.get(item)
+        if listed is None:
+            return self._state.items.rows.get(item, 0) in self._state.catalogue.entries
+        return listed
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
