@@ -1,0 +1,57 @@
+"""The traffic in a thread of its own, so that drawing does not delay it."""
+
+import asyncio
+import threading
+import time
+from contextlib import suppress
+
+import uvloop
+
+from onhand.offline.shop.client import Client
+from onhand.offline.shop.panel import Scene
+from onhand.offline.shop.traffic import Traffic
+
+__all__ = ["Player"]
+
+
+class Player(threading.Thread):
+    """Plays a scene against the server on a port, for some seconds or until `end`."""
+
+    def __init__(self, scene: Scene, port: int, seconds: float | None) -> None:
+        super().__init__(name="traffic", daemon=True)
+        self._scene, self._port, self._seconds = scene, port, seconds
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._traffic: Traffic | None = None
+        self._started_s = time.monotonic()
+        self._ended_s = 0.0
+
+    @property
+    def elapsed_s(self) -> float:
+        """How long it has played."""
+        return (self._ended_s or time.monotonic()) - self._started_s
+
+    def run(self) -> None:
+        """Play."""
+        uvloop.run(self._run())
+        self._ended_s = time.monotonic()
+
+    async def _run(self) -> None:
+        scene = self._scene
+        client = Client("127.0.0.1", self._port)
+        self._loop = asyncio.get_running_loop()
+        self._traffic = Traffic(client, scene.play.live(), scene.speed, scene.tally)
+        self._started_s = time.monotonic()
+        await self._traffic.run(self._seconds)
+        await client.close()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait a little; whether it still plays."""
+        self.join(seconds)
+        return self.is_alive()
+
+    def end(self) -> None:
+        """Stop playing, and wait for that."""
+        if self._loop is not None and self._traffic is not None and self.is_alive():
+            with suppress(RuntimeError):  # the loop closed between the question and the call
+                self._loop.call_soon_threadsafe(self._traffic.stop.set)
+        self.join(10)
