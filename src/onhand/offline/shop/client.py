@@ -64,7 +64,7 @@ class Connection:
 def parse_head(head: bytes) -> tuple[int, int, bool]:
     """Status, body length and whether the connection stays open."""
     lines = head.split(b"\r\n")
-    status, length, keep = int(lines[0].split(b" ", 2)[1]), 0, True
+    status, length, keep = int(lines[0].partition(b" ")[2][:3]), 0, True
     for line in lines[1:]:
         name, _, value = line.partition(b":")
         name = name.lower()
