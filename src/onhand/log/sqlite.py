@@ -18,6 +18,7 @@ import os
 import threading
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import cast
 
@@ -67,18 +68,9 @@ class SqliteLog:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(path)
         try:
-            self._writer = self._connect()
-            self._writer.set_wal_hook(self._count_wal_pages)
-            self._last = _prepare(self._writer, path)
-        except apsw.Error as error:
-            self._release()
-            raise LogRefused(
-                "log_unreadable",
-                f"The log {path} cannot be opened ({error}). Check the disk and the file's "
-                "permissions, or restore the data folder from a backup.",
-            ) from error
-        except LogRefused:
-            self._release()
+            self._writer, self._last = self._open()
+        except BaseException:
+            os.close(self._lock)
             raise
 
     @property
@@ -129,7 +121,27 @@ class SqliteLog:
         """Release the file and its lock; a second call does nothing."""
         with self._writing:
             self._failure = self._failure or "it is closed"
-            self._release()
+            _close(self._writer)
+            if self._lock >= 0:
+                os.close(self._lock)
+                self._lock = -1
+
+    def _open(self) -> tuple[apsw.Connection, int]:
+        """Return the writer's connection and the last offset."""
+        try:
+            writer = self._connect()
+            try:
+                writer.set_wal_hook(self._count_wal_pages)
+                return writer, _prepare(writer, self._path)
+            except BaseException:
+                _close(writer)
+                raise
+        except apsw.Error as error:
+            raise LogRefused(
+                "log_unreadable",
+                f"The log {self._path} cannot be opened ({error}). Check the disk and the file's "
+                "permissions, or restore the data folder from a backup.",
+            ) from error
 
     def _connect(self) -> apsw.Connection:
         connection = apsw.Connection(str(self._path), vfs=self._vfs)
@@ -157,13 +169,6 @@ class SqliteLog:
             return  # a read is on the pages; the next append tries again
         except apsw.Error as error:
             self._failure = _reason(error)  # what was appended is safe in the write-ahead log
-
-    def _release(self) -> None:
-        if hasattr(self, "_writer"):
-            self._writer.close(True)
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
 
 
 def _lock(path: Path) -> int:
@@ -244,6 +249,12 @@ def _checked(row: _Row, expected: int, decode: Callable[[bytes], list[Record]]) 
     if len(records) != count:
         raise LogDamaged(first, f"{len(records)} records instead of {count}")
     return records
+
+
+def _close(connection: apsw.Connection) -> None:
+    # A last checkpoint that fails loses nothing: the write-ahead log stays for the next opening.
+    with suppress(apsw.Error):
+        connection.close(True)
 
 
 def _reason(error: apsw.Error) -> str:
