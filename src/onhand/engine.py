@@ -72,7 +72,7 @@ class Engine:
         limits: Limits = Limits(),
     ) -> None:
         self.ready = False
-        self.kept_off = dict.fromkeys(REASONS[1:], 0)
+        self.kept_off: dict[str, int] = dict.fromkeys(REASONS[1:], 0)
         """How many items each barrier has kept off pages."""
         self._log = log
         self._checkpoints = checkpoints

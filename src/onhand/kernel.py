@@ -14,7 +14,11 @@ from typing import Any, TypeVar
 import numba
 from numba.core import config
 
-__all__ = ["kernel"]
+__all__ = ["Array", "kernel"]
+
+Array = Any
+"""A NumPy array inside a kernel, whose elements are numbers to it: what the type checker cannot
+follow. Shape and type are in the kernel's docstring or those of the columns it comes from."""
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -35,9 +39,10 @@ def _cache_folder() -> Path:
 
 
 if not os.environ.get("NUMBA_CACHE_DIR"):
-    config.CACHE_DIR = str(_cache_folder())
+    setattr(config, "CACHE_DIR", str(_cache_folder()))  # noqa: B010 (not a declared attribute)
 
 
 def kernel(function: _F) -> _F:
     """Compile `function` at its first call, without the interpreter lock, cached on disk."""
-    return numba.njit(cache=True, nogil=True)(function)
+    compiled: Any = numba.njit(cache=True, nogil=True)(function)
+    return compiled

@@ -7,11 +7,12 @@ named with its index, a code and a sentence. Whatever the bytes, the outcome is 
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Generic, NamedTuple, NoReturn, TypeVar
 
 import msgspec
 
+from onhand.contracts.answers import IngestReport
 from onhand.contracts.checks import Fault, check_event, check_item, check_signal
 from onhand.contracts.errors import Invalid, RecordError
 from onhand.contracts.records import Event, Item, ItemPatch, Signal
@@ -22,6 +23,7 @@ __all__ = [
     "Limits",
     "Parsed",
     "TooLarge",
+    "merge",
     "parse_events",
     "parse_item_patch",
     "parse_items",
@@ -57,9 +59,11 @@ LIMITS: Final = Limits()
 
 
 class Parsed(NamedTuple, Generic[R]):
-    """The good records of a body, how many were bad, and why the first of those were."""
+    """The good records of a body and their places in it, how many were bad, and why the first of
+    those were."""
 
     records: list[R]
+    places: Sequence[int]
     rejected: int
     errors: list[RecordError]
 
@@ -129,6 +133,19 @@ def parse_recommend(body: bytes, slot: str) -> RecommendRequest:
     return _decode_fields(_RECOMMEND, fields)
 
 
+def merge(parsed: Parsed[Any], report: IngestReport, limits: Limits = LIMITS) -> IngestReport:
+    """Put what was refused here and what the engine refused into one report, by place."""
+    if not parsed.rejected and not report.rejected:
+        return report
+    late = [
+        msgspec.structs.replace(error, index=parsed.places[error.index]) for error in report.errors
+    ]
+    errors = sorted([*parsed.errors, *late], key=lambda error: error.index)
+    return msgspec.structs.replace(
+        report, rejected=parsed.rejected + report.rejected, errors=errors[: limits.errors]
+    )
+
+
 def _parse(kind: _Kind[R], body: bytes, ndjson: bool, now_ms: int, limits: Limits) -> Parsed[R]:
     if len(body) > limits.body_bytes:
         raise TooLarge(
@@ -170,10 +187,12 @@ def _keep_checked(kind: _Kind[R], records: list[R], now_ms: int, limits: Limits)
         if (fault := check(record, now_ms)) is not None
     ]
     if not faults:
-        return Parsed(records, 0, [])
+        return Parsed(records, range(len(records)), 0, [])
     bad = {index for index, _ in faults}
+    places = [index for index in range(len(records)) if index not in bad]
     return Parsed(
-        [record for index, record in enumerate(records) if index not in bad],
+        [records[index] for index in places],
+        places,
         len(faults),
         [RecordError(index, *fault) for index, fault in faults[: limits.errors]],
     )
@@ -184,6 +203,7 @@ def _parse_each(
 ) -> Parsed[R]:
     """Decode part by part: the slow path, taken when any record is bad."""
     records: list[R] = []
+    places: list[int] = []
     errors: list[RecordError] = []
     rejected = 0
     for index, part in enumerate(_split(body, ndjson, limits)):
@@ -192,13 +212,14 @@ def _parse_each(
             fault = kind.check(record, now_ms)
             if fault is None:
                 records.append(record)
+                places.append(index)
                 continue
         except _DECODE_ERRORS as error:
             fault = _explain(error, part)
         rejected += 1
         if len(errors) < limits.errors:
             errors.append(RecordError(index, *fault))
-    return Parsed(records, rejected, errors)
+    return Parsed(records, places, rejected, errors)
 
 
 def _split(body: bytes, ndjson: bool, limits: Limits) -> list[bytes] | list[msgspec.Raw]:

@@ -5,7 +5,7 @@ may be shown are chosen, and the page is completed from the most popular items w
 has any that may be shown.
 """
 
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,8 +19,6 @@ from onhand.state.barriers import BOUGHT, EXCLUDED, IN_CART, SEED
 from onhand.state.state import State
 
 __all__ = ["Page", "decide"]
-
-SCORE_DIGITS: Final = 6
 
 
 class Page(NamedTuple):
@@ -48,9 +46,7 @@ def decide(state: State, request: RecommendRequest, plan: Plan, now_ms: int, poo
     return Page(_chosen(state, pool, found), tier(_interactions(state, visitor)))
 
 
-def _bar(
-    state: State, request: RecommendRequest, plan: Plan, visitor: Visitor, pool: Pool
-) -> None:
+def _bar(state: State, request: RecommendRequest, plan: Plan, visitor: Visitor, pool: Pool) -> None:
     if request.exclude:
         rows = [row for id in request.exclude if (row := state.items.rows.get(id))]
         bar(pool, np.array(rows, np.int32), EXCLUDED)
@@ -58,8 +54,9 @@ def _bar(
         bar(pool, np.array([visitor.seed], np.int32), SEED)
     if visitor.session:
         bar(pool, state.session.cart_item[visitor.session], IN_CART)
-    if not plan.repeat_bought:
-        bar(pool, state.session.bought_item[visitor.session], BOUGHT)
+        if not plan.repeat_bought:
+            bar(pool, state.session.bought_item[visitor.session], BOUGHT)
+    if visitor.user and not plan.repeat_bought:
         bar(pool, state.user.bought_item[visitor.user], BOUGHT)
 
 
@@ -76,11 +73,11 @@ def _chosen(state: State, pool: Pool, found: int) -> list[RecommendedItem]:
     names = state.items.names
     return [
         RecommendedItem(
-            id=names[row],
-            score=round(score, SCORE_DIGITS),
-            source=SOURCES[source],
-            price=None if price_cents < 0 else price_cents / 100,
-            stock=None if stock < 0 else stock,
+            names[row],
+            score,
+            SOURCES[source],
+            None if price_cents < 0 else price_cents / 100,
+            None if stock < 0 else stock,
         )
         for row, score, source, price_cents, stock in zip(
             rows.tolist(),

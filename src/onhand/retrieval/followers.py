@@ -9,9 +9,8 @@ weigh less by a constant factor.
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from onhand.kernel import kernel
+from onhand.kernel import Array, kernel
 from onhand.retrieval.pool import Pool, offer, settle
 from onhand.retrieval.visitor import Visitor
 from onhand.state import decay
@@ -28,26 +27,35 @@ __all__ = [
 
 ANCHORS: Final = 8
 FADE: Final = 0.7
+QUOTA: Final = 24
+"""Followers taken of one anchor."""
 
 
 @kernel
 def follow(
-    pool: Any, blocked: NDArray[Any], members: NDArray[Any], weights: NDArray[Any],
-    anchors: NDArray[Any], now_ms: int, landmark_ms: int, source: int, weight: float,
+    pool: Any,
+    blocked: Array,
+    members: Array,
+    weights: Array,
+    anchors: Array,
+    now_ms: int,
+    landmark_ms: int,
+    source: int,
+    weight: float,
 ) -> None:
     """Offer the followers of the first distinct `anchors`, a list that 0 may end."""
     unit = decay.weight_at(now_ms, landmark_ms)
     share = 1.0
-    used = 0
+    left = ANCHORS
     for at in range(anchors.shape[0]):
         anchor = anchors[at]
-        if anchor == 0 or used == ANCHORS:
+        if anchor == 0 or left == 0:
             break
         if anchor in anchors[:at]:
             continue
-        used += 1
+        left -= 1
         total = unit + weights[anchor].sum()
-        for slot in range(members.shape[1]):
+        for slot in range(QUOTA):
             if members[anchor, slot] == 0:
                 break
             offer(pool, blocked, members[anchor, slot], share * weights[anchor, slot] / total)
@@ -56,7 +64,7 @@ def follow(
 
 
 def _transitions_from(
-    state: State, pool: Pool, anchors: NDArray[Any], now_ms: int, code: int, weight: float
+    state: State, pool: Pool, anchors: Array, now_ms: int, code: int, weight: float
 ) -> None:
     items, landmark_ms = state.item, state.shop.landmark_ms[0]
     follow(
@@ -66,7 +74,7 @@ def _transitions_from(
 
 
 def _copurchases_of(
-    state: State, pool: Pool, anchors: NDArray[Any], now_ms: int, code: int, weight: float
+    state: State, pool: Pool, anchors: Array, now_ms: int, code: int, weight: float
 ) -> None:
     items, landmark_ms = state.item, state.shop.landmark_ms[0]
     follow(

@@ -1,23 +1,19 @@
 """The newest items of the catalogue, by the time they were created."""
 
-from typing import Any
+from typing import Any, Final
 
-from numpy.typing import NDArray
-
-from onhand.kernel import kernel
+from onhand.kernel import Array, kernel
 from onhand.retrieval.pool import Pool, offer, settle
 from onhand.retrieval.visitor import Visitor
 from onhand.state.state import State
 
 __all__ = ["newest"]
 
-QUOTA = 48
+QUOTA: Final = 48
 
 
 @kernel
-def arrivals(
-    pool: Any, blocked: NDArray[Any], members: NDArray[Any], source: int, weight: float
-) -> None:
+def arrivals(pool: Any, blocked: Array, members: Array, source: int, weight: float) -> None:
     """Offer a list that 0 may end, its first item at 1 and falling evenly."""
     for at in range(members.shape[0]):
         if members[at] == 0:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from onhand.kernel import kernel
+from onhand.kernel import Array, kernel
 from onhand.state.barriers import REASONS
 
 __all__ = ["Pool", "bar", "clear", "fill", "offer", "pool", "select", "settle"]
@@ -79,7 +79,7 @@ def enter(pool: Any, item: int, reason: int) -> int:
 
 
 @kernel
-def bar(pool: Any, members: NDArray[Any], reason: int) -> None:
+def bar(pool: Any, members: Array, reason: int) -> None:
     """Keep the items of a list, which 0 may end, off this page for `reason`."""
     for item in members:
         if item == 0:
@@ -90,7 +90,7 @@ def bar(pool: Any, members: NDArray[Any], reason: int) -> None:
 
 
 @kernel
-def offer(pool: Any, blocked: NDArray[Any], item: int, raw: float) -> None:
+def offer(pool: Any, blocked: Array, item: int, raw: float) -> None:
     """Add `raw` to what the current source says of `item`."""
     at = enter(pool, item, blocked[item])
     if at >= 0:
@@ -117,7 +117,7 @@ def settle(pool: Any, source: int, weight: float) -> None:
 
 
 @kernel
-def ahead(pool: Any, popularity: NDArray[Any], one: int, other: int) -> bool:
+def ahead(pool: Any, popularity: Array, one: int, other: int) -> bool:
     """Return whether place `one` ranks before `other`: by score, then popularity, then row."""
     if pool.score[one] != pool.score[other]:
         return pool.score[one] > pool.score[other]
@@ -128,8 +128,9 @@ def ahead(pool: Any, popularity: NDArray[Any], one: int, other: int) -> bool:
 
 
 @kernel
-def select(pool: Any, popularity: NDArray[Any], n: int) -> int:
-    """Choose the best `n` that may be shown, write their places to `chosen`, return how many.
+def select(pool: Any, popularity: Array, n: int) -> int:
+    """Choose the best `n` that may be shown, write their places to `chosen`, return how many;
+    their scores are rounded to six digits.
 
     `kept_off` counts by reason what a barrier passed over that would have been among them.
     """
@@ -145,6 +146,9 @@ def select(pool: Any, popularity: NDArray[Any], n: int) -> int:
             slot -= 1
         pool.chosen[slot] = at
         found = min(found + 1, n)
+    for slot in range(found):
+        at = pool.chosen[slot]
+        pool.score[at] = np.rint(pool.score[at] * 1e6) / 1e6
     pool.kept_off[:] = 0
     floor = pool.score[pool.chosen[n - 1]] if found == n else 0.0
     for at in range(pool.size[0]):
@@ -155,7 +159,12 @@ def select(pool: Any, popularity: NDArray[Any], n: int) -> int:
 
 @kernel
 def fill(
-    pool: Any, blocked: NDArray[Any], popularity: NDArray[Any], items: int, found: int, n: int,
+    pool: Any,
+    blocked: Array,
+    popularity: Array,
+    items: int,
+    found: int,
+    n: int,
     source: int,
 ) -> int:
     """Complete a page of `found` to `n` with the most popular items not in the pool, of the first

@@ -1,24 +1,28 @@
 """Popular items: the decayed weight of all visits, in the visitor's country and in the world."""
 
-from typing import Any
+from typing import Any, Final
 
-from numpy.typing import NDArray
-
-from onhand.kernel import kernel
+from onhand.kernel import Array, kernel
 from onhand.retrieval.pool import Pool, offer, settle
 from onhand.retrieval.visitor import Visitor
 from onhand.state.state import State
 
 __all__ = ["popular", "popular_in_country"]
 
+QUOTA: Final = 64
+
 
 @kernel
 def heaviest(
-    pool: Any, blocked: NDArray[Any], members: NDArray[Any], weights: NDArray[Any],
-    source: int, weight: float,
+    pool: Any,
+    blocked: Array,
+    members: Array,
+    weights: Array,
+    source: int,
+    weight: float,
 ) -> None:
-    """Offer the members of one sketch row by weight."""
-    for slot in range(members.shape[0]):
+    """Offer the heaviest members of one sketch row by weight."""
+    for slot in range(QUOTA):
         if members[slot] == 0:
             break
         offer(pool, blocked, members[slot], float(weights[slot]))

@@ -18,9 +18,7 @@ class Catalogue:
         """Take a whole entry; one that does not say when it was created keeps what was known."""
         before = self.entries.get(row)
         created = before.created if item.created is None and before else item.created
-        self.entries[row] = msgspec.structs.replace(
-            item, price=UNSET, stock=UNSET, created=created
-        )
+        self.entries[row] = msgspec.structs.replace(item, price=UNSET, stock=UNSET, created=created)
 
     def patch(self, row: int, patch: ItemPatch) -> None:
         """Change the fields that `patch` names of an entry that is there."""

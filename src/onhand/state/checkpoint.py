@@ -68,7 +68,7 @@ class _Footer(msgspec.Struct):
     values: list[_ValuePart]
 
 
-class _Unusable(Exception):  # noqa: N818 -- not an error to the caller: the next file is tried
+class _Unusable(Exception):
     pass
 
 

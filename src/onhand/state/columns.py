@@ -93,7 +93,7 @@ class ShopColumns(NamedTuple):
     arrived_ms: Annotated[I64, ARRIVED]
 
 
-_Columns = TypeVar("_Columns", bound=NamedTuple)
+_Columns = TypeVar("_Columns", ItemColumns, SessionColumns, UserColumns, PlaceColumns, ShopColumns)
 
 
 def zeros(kind: type[_Columns], rows: int) -> _Columns:

@@ -11,9 +11,8 @@ When weights grow large, the landmark moves on and all counts are divided by the
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from onhand.kernel import kernel
+from onhand.kernel import Array, kernel
 
 __all__ = ["EPOCH_HALVES", "EPOCH_MS", "HALF_LIFE_MS", "landmark_of", "weight_at"]
 
@@ -24,7 +23,7 @@ EPOCH_MS: Final = EPOCH_HALVES * HALF_LIFE_MS
 
 _UNIT_BITS: Final = 10
 _STEPS: Final = 64
-_FRACTIONS: Final[NDArray[np.int64]] = np.array(
+_FRACTIONS: Final[Array] = np.array(
     [round(2 ** (_UNIT_BITS + step / _STEPS)) for step in range(_STEPS)], np.int64
 )
 

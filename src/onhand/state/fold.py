@@ -17,9 +17,8 @@ from typing import Any, Final
 
 import numpy as np
 from numba import literal_unroll
-from numpy.typing import NDArray
 
-from onhand.kernel import kernel
+from onhand.kernel import Array, kernel
 from onhand.state import barriers, decay, sketch, windows
 from onhand.state.windows import WINDOWS
 
@@ -45,7 +44,7 @@ CONGESTION: Final = 27
 CLEAR_SESSION: Final = 28
 CLEAR_USER: Final = 29
 
-POPULARITY: Final[NDArray[np.int64]] = np.array([1, 1, 0, 0, 0, 3, 0, 5, 0], np.int64)
+POPULARITY: Final[Array] = np.array([1, 1, 0, 0, 0, 3, 0, 5, 0], np.int64)
 """What an event of each type adds to popularity; types that add nothing are no interaction."""
 
 LINKS: Final = 3
@@ -59,7 +58,7 @@ _SALES_1D: Final = WINDOWS["sales_1d"]
 
 
 @kernel
-def insert(members: NDArray[Any], times: NDArray[Any], member: int, time_ms: int) -> int:
+def insert(members: Array, times: Array, member: int, time_ms: int) -> int:
     """Put `member` into a list ordered by time, latest first, and return its place, -1 when the
     list is full of later ones. Of equal times the one that came last stands first."""
     width = members.shape[0]
@@ -77,7 +76,7 @@ def insert(members: NDArray[Any], times: NDArray[Any], member: int, time_ms: int
 
 
 @kernel
-def remove(members: NDArray[Any], times: NDArray[Any], member: int) -> None:
+def remove(members: Array, times: Array, member: int) -> None:
     """Take `member` out of a list, wherever and however often it stands."""
     kept = 0
     for slot in range(members.shape[0]):
@@ -140,19 +139,19 @@ def count(items: Any, kind: int, item: int, time_ms: int, quantity: int) -> None
     newest = items.newest[item]
     if kind in (VIEW, CLICK):
         ring = items.clicks_30s[item]
-        windows.add(ring, newest, _CLICKS_30S.index, time_ms, _CLICKS_30S.bucket_ms, 1)
+        windows.add(ring, newest, _CLICKS_30S.place, time_ms, _CLICKS_30S.bucket_ms, 1)
         ring = items.clicks_1d[item]
-        windows.add(ring, newest, _CLICKS_1D.index, time_ms, _CLICKS_1D.bucket_ms, 1)
+        windows.add(ring, newest, _CLICKS_1D.place, time_ms, _CLICKS_1D.bucket_ms, 1)
     elif kind == PURCHASE:
         ring = items.sales_5s[item]
-        windows.add(ring, newest, _SALES_5S.index, time_ms, _SALES_5S.bucket_ms, quantity)
+        windows.add(ring, newest, _SALES_5S.place, time_ms, _SALES_5S.bucket_ms, quantity)
         ring = items.sales_1d[item]
-        windows.add(ring, newest, _SALES_1D.index, time_ms, _SALES_1D.bucket_ms, quantity)
+        windows.add(ring, newest, _SALES_1D.place, time_ms, _SALES_1D.bucket_ms, quantity)
 
 
 @kernel
 def interact(
-    items: Any, sessions: Any, users: Any, places: Any, shop: Any, operation: NDArray[np.int64]
+    items: Any, sessions: Any, users: Any, places: Any, shop: Any, operation: Array
 ) -> None:
     """Fold an event that shows interest in an item."""
     kind, item, session, user, _, time_ms, quantity = operation
@@ -241,9 +240,7 @@ def stand(items: Any, shop: Any, kind: int, item: int, time_ms: int, value: int)
 
 
 @kernel
-def fold(
-    items: Any, sessions: Any, users: Any, places: Any, shop: Any, operations: NDArray[np.int64]
-) -> None:
+def fold(items: Any, sessions: Any, users: Any, places: Any, shop: Any, operations: Array) -> None:
     """Apply `operations`, (n, 7) int64, in order."""
     for row in range(operations.shape[0]):
         operation = operations[row]

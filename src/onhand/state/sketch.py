@@ -1,32 +1,28 @@
 """The heaviest few of many, in fixed memory.
 
-A row of slots (member, weight) keeps the heavy hitters of a weighted stream by the Space-Saving
-rule (Metwally, Agrawal, El Abbadi, "Efficient computation of frequent and top-k elements in data
-streams", ICDT 2005): a new member of a full row takes the lightest slot and its weight. Anything
-heavier than total / slots is certain to be there. Used for the items that follow an item, those
-bought with it, and those popular in a country. Member 0 is an empty slot.
+A row of slots (member, weight), heaviest first, keeps the heavy hitters of a weighted stream by
+the Space-Saving rule (Metwally, Agrawal, El Abbadi, "Efficient computation of frequent and top-k
+elements in data streams", ICDT 2005): a new member of a full row takes the lightest slot and its
+weight. Anything heavier than total / slots is certain to be there. Used for the items that follow
+an item, those bought with it, and those popular in a country. Member 0 ends a row.
 """
 
-from numpy.typing import NDArray
-
-from onhand.kernel import kernel
+from onhand.kernel import Array, kernel
 
 __all__ = ["add"]
 
 
 @kernel
-def add(members: NDArray, weights: NDArray, member: int, weight: int) -> None:
+def add(members: Array, weights: Array, member: int, weight: int) -> None:
     """Add `weight` to `member` in one row: `members` (slots,) int32, `weights` (slots,) int64."""
-    lightest = 0
-    for slot in range(members.shape[0]):
-        if members[slot] == member:
-            weights[slot] += weight
-            return
-        if members[slot] == 0:
-            members[slot] = member
-            weights[slot] = weight
-            return
-        if weights[slot] < weights[lightest]:
-            lightest = slot
-    members[lightest] = member
-    weights[lightest] += weight
+    slots = members.shape[0]
+    slot = 0
+    while slot < slots - 1 and members[slot] != member and members[slot] != 0:
+        slot += 1
+    weight += weights[slot]
+    while slot > 0 and weights[slot - 1] < weight:
+        members[slot] = members[slot - 1]
+        weights[slot] = weights[slot - 1]
+        slot -= 1
+    members[slot] = member
+    weights[slot] = weight

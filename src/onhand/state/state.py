@@ -63,15 +63,6 @@ class Dump(msgspec.Struct):
         return self.arrays, {"texts": msgspec.msgpack.encode(self.texts)}
 
 
-_TABLES = {
-    "items": columns.ItemColumns,
-    "sessions": columns.SessionColumns,
-    "users": columns.UserColumns,
-    "places": columns.PlaceColumns,
-    "shop": columns.ShopColumns,
-}
-
-
 class State:
     """Everything known as of `offset`."""
 
@@ -137,7 +128,7 @@ class State:
     def _window(self, name: str, row: int, now_ms: int) -> int:
         window = WINDOWS[name]
         ring: NDArray[np.int32] = getattr(self.item, name)
-        latest = self.item.newest[row, window.index]
+        latest = self.item.newest[row, window.place]
         return int(windows.total(ring[row], latest, now_ms, window.bucket_ms))
 
     def _used(self) -> Arrays:
@@ -192,14 +183,10 @@ class State:
 
 
 def _schema() -> str:
-    lines = [
-        f"{table}.{name}:{column.dtype}{column.shape[1:]}"
-        for table, kind in _TABLES.items()
-        for name, column in columns.zeros(kind, 1)._asdict().items()
-    ]
-    return "1;" + ";".join(lines)
+    arrays = State(Limits(1, 1, 1, 1, 1)).dump().arrays
+    return "1;" + ";".join(f"{name}:{a.dtype}{a.shape[1:]}" for name, a in arrays.items())
 
 
 SCHEMA = _schema()
 """What a checkpoint must have been written with to be read: bump the number with the meaning of
-a column or a text; their shapes speak for themselves."""
+a column or a text; the columns' shapes speak for themselves."""

@@ -6,19 +6,17 @@ silent item's count falls to zero by itself, and an event too late for the ring 
 Clocks may step: a reading from before the newest bucket sees what lies in its own window.
 """
 
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-from numpy.typing import NDArray
-
-from onhand.kernel import kernel
+from onhand.kernel import Array, kernel
 
 __all__ = ["WINDOWS", "Window", "add", "total"]
 
 
 class Window(NamedTuple):
-    """`buckets` buckets of `bucket_ms`; `index` is its place among an item's windows."""
+    """`buckets` buckets of `bucket_ms`; `place` is where an item's `newest` has it."""
 
-    index: int
+    place: int
     buckets: int
     bucket_ms: int
 
@@ -32,24 +30,22 @@ WINDOWS: Final = {
 
 
 @kernel
-def add(
-    ring: NDArray[Any], newest: NDArray[Any], index: int, time_ms: int, bucket_ms: int, amount: int
-) -> None:
-    """Add `amount` at `time_ms` to one ring, (buckets,); `newest[index]` is its latest bucket."""
+def add(ring: Array, newest: Array, place: int, time_ms: int, bucket_ms: int, amount: int) -> None:
+    """Add `amount` at `time_ms` to one ring, (buckets,); `newest[place]` is its latest bucket."""
     buckets = ring.shape[0]
     bucket = time_ms // bucket_ms
-    latest = newest[index]
+    latest = newest[place]
     if bucket > latest:
         for gone in range(max(latest, bucket - buckets) + 1, bucket + 1):
             ring[gone % buckets] = 0
-        newest[index] = bucket
+        newest[place] = bucket
     elif bucket <= latest - buckets:
         return
     ring[bucket % buckets] += amount
 
 
 @kernel
-def total(ring: NDArray[Any], latest: int, now_ms: int, bucket_ms: int) -> int:
+def total(ring: Array, latest: int, now_ms: int, bucket_ms: int) -> int:
     """Return the sum over the window that ends at `now_ms`; `latest` is the ring's last bucket."""
     buckets = ring.shape[0]
     now = now_ms // bucket_ms

@@ -1,0 +1,54 @@
+import tempfile
+from itertools import pairwise
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from onhand.contracts.records import Event, Record
+from onhand.state import checkpoint
+from onhand.state.state import SCHEMA, State
+from streams import LIMITS, content, folded, streams
+
+
+@given(streams, st.lists(st.integers(0, 60), max_size=4))
+def test_folding_a_batch_equals_folding_its_records(stream: list[Record], cuts: list[int]):
+    one_by_one = content(folded(*([record] for record in stream)))
+    edges = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
+    parts = [stream[a:b] for a, b in pairwise(edges)]
+    assert content(folded(stream)) == one_by_one
+    assert content(folded(*parts)) == one_by_one
+
+
+@given(streams, st.data())
+def test_folding_a_duplicate_changes_nothing(stream: list[Record], data: st.DataObject):
+    state = folded(stream)
+    known = [r for r in stream if isinstance(r, Event) and r.id is not None and r.id in state.seen]
+    again = data.draw(st.lists(st.sampled_from(known), max_size=5)) if known else []
+    before = content(state)
+    state.apply(again, state.offset)
+    assert content(state) == before
+
+
+@given(streams, st.integers(0, 60))
+def test_checkpoint_and_tail_equal_the_whole_log(stream: list[Record], cut: int):
+    head, tail = stream[:cut], stream[cut:]
+    dump = folded(head).dump()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        checkpoint.save(folder, dump.texts.offset, SCHEMA, *dump.encode())
+        kept = checkpoint.load_latest(folder, SCHEMA)
+    assert kept is not None
+    state = State.restore(kept.arrays, kept.values, LIMITS)
+    state.apply(tail, state.offset + len(tail))
+    assert content(state) == content(folded(stream))
+
+
+@given(streams, streams)
+def test_a_dump_is_not_changed_by_what_follows(stream: list[Record], more: list[Record]):
+    state = folded(stream)
+    dump = state.dump()
+    before = {name: array.tobytes() for name, array in dump.arrays.items()}, dump.encode()[1]
+    state.apply(more, state.offset + len(more))
+    after = {name: array.tobytes() for name, array in dump.arrays.items()}, dump.encode()[1]
+    assert after == before
