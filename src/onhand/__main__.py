@@ -1,0 +1,5 @@
+"""`python -m onhand` is `onhand`."""
+
+from onhand.cli import main
+
+main()

@@ -1,0 +1,159 @@
+"""The other routes: catalogue entries, decision records, probes, metrics, documentation."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from functools import cached_property
+from importlib.resources import files
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import Receive, Scope, Send
+
+from onhand import __version__
+from onhand.contracts.batch import parse_item_patch
+from onhand.contracts.errors import OnhandError, Unknown
+from onhand.contracts.records import ItemDelete, ItemPatch
+from onhand.serving import routes
+from onhand.serving.body import read_body
+from onhand.serving.hot import refuse_query
+from onhand.serving.openapi import build_openapi
+from onhand.serving.problems import method_not_allowed, send_problem
+from onhand.serving.service import Service
+
+__all__ = ["AdminRoutes"]
+
+_Handler = Callable[[Request], Awaitable[Response]]
+_JSON = "application/json"
+
+
+class AdminRoutes:
+    """Answers the routes whose rate does not matter; each method bears its route's name."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._encode = msgspec.json.Encoder().encode
+
+    def build(self) -> list[BaseRoute]:
+        """Starlette routes for every path of the table that has a handler here."""
+        by_path: dict[str, dict[str, _Handler]] = {}
+        for route in routes.ROUTES:
+            handler = getattr(self, route.name, None)
+            if handler is not None:
+                by_path.setdefault(route.path, {})[route.method] = handler
+        return [
+            Route(path.replace("{id}", "{id:path}"), _Path(path, handlers, self._service))
+            for path, handlers in by_path.items()
+        ]
+
+    async def get_item(self, request: Request) -> Response:
+        """Answer a catalogue entry with its live facts."""
+        self._service.require_ready()
+        return self._json(self._service.engine.item(request.path_params["id"]))
+
+    async def patch_item(self, request: Request) -> Response:
+        """Change part of a known item."""
+        service = self._service
+        service.require_ready()
+        item: str = request.path_params["id"]
+        body = await read_body(
+            request.scope,
+            request.receive,
+            service.settings.body_bytes,
+            service.settings.body_seconds,
+        )
+        return await self._write(parse_item_patch(body.content, item, service.now_ms()))
+
+    async def delete_item(self, request: Request) -> Response:
+        """Take a known item out of the catalogue."""
+        self._service.require_ready()
+        return await self._write(ItemDelete(request.path_params["id"]))
+
+    async def get_decision(self, request: Request) -> Response:
+        """Answer a decision record."""
+        self._service.require_ready()
+        record = self._service.engine.decision(request.path_params["id"])
+        return Response(record, media_type=_JSON)
+
+    async def metrics(self, _request: Request) -> Response:
+        """Answer the counters."""
+        text = self._service.metrics.expose()
+        return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    async def healthz(self, _request: Request) -> Response:
+        """Answer that the process runs."""
+        return self._json({"status": "ok", "version": __version__})
+
+    async def readyz(self, _request: Request) -> Response:
+        """Answer whether pages can be."""
+        self._service.require_ready()
+        return self._json({"ready": True, "offset": self._service.engine.offset})
+
+    async def openapi(self, _request: Request) -> Response:
+        """Answer the OpenAPI document."""
+        return Response(self._openapi, media_type=_JSON)
+
+    async def docs(self, _request: Request) -> Response:
+        """Answer the documentation page."""
+        return _page("docs.html")
+
+    async def landing(self, _request: Request) -> Response:
+        """Answer the first page."""
+        return _page("landing.html")
+
+    @cached_property
+    def _openapi(self) -> bytes:
+        return self._encode(build_openapi(__version__))
+
+    async def _write(self, record: ItemPatch | ItemDelete) -> Response:
+        report = await self._service.write([record])
+        self._service.metrics.count_report("items", report)
+        if report.rejected:
+            raise Unknown(report.errors[0].code, report.errors[0].message)
+        return self._json(report, 202)
+
+    def _json(self, value: Any, status: int = 200) -> Response:
+        return Response(self._encode(value), status, media_type=_JSON)
+
+
+class _Path:
+    """All methods of one path, as an ASGI callable."""
+
+    def __init__(self, path: str, handlers: Mapping[str, _Handler], service: Service) -> None:
+        self._path = path
+        self._handlers = dict(handlers)
+        if "GET" in handlers:
+            self._handlers["HEAD"] = handlers["GET"]
+        self._requests = service.metrics.requests
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            response = await self._respond(scope, receive)
+        except OnhandError as error:
+            self._requests[self._path, error.status] += 1
+            await send_problem(send, error)
+        else:
+            self._requests[self._path, response.status_code] += 1
+            await response(scope, receive, send)
+
+    async def _respond(self, scope: Scope, receive: Receive) -> Response:
+        method: str = scope["method"]
+        handler = self._handlers.get(method)
+        if handler is None:
+            raise method_not_allowed(method, tuple(self._handlers))
+        if self._path.startswith("/v1/"):
+            refuse_query(scope)
+        return await handler(Request(scope, receive))
+
+
+def _page(name: str) -> Response:
+    content = files("onhand.serving").joinpath("pages", name).read_bytes()
+    return Response(
+        content,
+        media_type="text/html",
+        headers={
+            "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; "
+            "script-src 'unsafe-inline'; connect-src 'self'; img-src data:; base-uri 'none'"
+        },
+    )

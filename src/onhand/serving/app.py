@@ -1,0 +1,73 @@
+"""The ASGI application: hot routes first, the others through Starlette, every error a problem."""
+
+import logging
+from uuid import uuid4
+
+from starlette.routing import Router
+from starlette.types import Receive, Scope, Send
+
+from onhand.contracts.errors import OnhandError
+from onhand.serving.admin import AdminRoutes
+from onhand.serving.body import ClientGone
+from onhand.serving.hot import HotRoutes
+from onhand.serving.problems import HttpError, not_found, send_problem
+from onhand.serving.service import Service
+
+__all__ = ["App"]
+
+_log = logging.getLogger("onhand")
+
+
+class App:
+    """Everything the server answers."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._find_hot = HotRoutes(service).find
+        self._router = Router(
+            AdminRoutes(service).build(), redirect_slashes=False, default=_refuse_path
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; also the server's start and stop."""
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+            return
+        try:
+            await (self._find_hot(scope["path"]) or self._router)(scope, receive, send)
+        except OnhandError as error:
+            self._service.metrics.requests["other", error.status] += 1
+            await send_problem(send, error)
+        except ClientGone:
+            self._service.metrics.requests["other", 499] += 1
+        except Exception:
+            await self._apologise(scope, send)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                self._service.start()
+                await send({"type": "lifespan.startup.complete"})
+            elif message["type"] == "lifespan.shutdown":
+                await self._service.stop()
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+    async def _apologise(self, scope: Scope, send: Send) -> None:
+        """Answer 500 with an id under which the log holds the traceback; the server goes on."""
+        reference = uuid4().hex[:12]
+        _log.exception("error %s at %s %s", reference, scope["method"], scope["path"])
+        self._service.metrics.requests["other", 500] += 1
+        await send_problem(
+            send,
+            HttpError(
+                500,
+                "internal",
+                f"This is a defect of the server. Its log has the details under {reference}.",
+            ),
+        )
+
+
+async def _refuse_path(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001
+    raise not_found(scope["path"])

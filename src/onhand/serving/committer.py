@@ -1,0 +1,184 @@
+"""Group commit: requests that wait together share one fsync.
+
+    submit ─▶ queue ─▶ admit ─▶ commit ─▶ apply ─▶ each request's report
+              bounded  loop     thread    loop
+
+One task does it all, one group at a time, so what it awaits never overlaps: no fold runs while
+the state is copied for a checkpoint. Page reads go on during the fsync. A request is answered
+after its records are durable and applied, never before.
+"""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+from onhand.contracts.answers import IngestReport
+from onhand.contracts.errors import OnhandError, Unavailable
+from onhand.contracts.records import Record
+from onhand.engine import Engine
+from onhand.serving.metrics import Metrics
+from onhand.settings import Settings
+
+__all__ = ["Committer"]
+
+_log = logging.getLogger("onhand")
+
+
+class _Waiting(NamedTuple):
+    """One request's records and the future of its report."""
+
+    records: Sequence[Record]
+    report: "asyncio.Future[IngestReport]"
+
+
+class Committer:
+    """Takes records from any number of requests; writes from one task."""
+
+    def __init__(
+        self, engine: Engine, settings: Settings, metrics: Metrics, now_ms: Callable[[], int]
+    ) -> None:
+        self._engine = engine
+        self._settings = settings
+        self._metrics = metrics
+        self._now_ms = now_ms
+        self._queue: deque[_Waiting] = deque()
+        self._queued_records = 0
+        self._wake = asyncio.Event()
+        self._closing = False
+        self._broken: Unavailable | None = None
+        self._disk = ThreadPoolExecutor(1, thread_name_prefix="commit")
+        self._saving: asyncio.Task[None] | None = None
+        self._saved_offset = 0
+        self._saved_at_s = time.monotonic()
+
+    @property
+    def queued_records(self) -> int:
+        """Records that wait for a commit."""
+        return self._queued_records
+
+    async def submit(self, records: Sequence[Record]) -> IngestReport:
+        """Have `records` written; return when they are durable and visible.
+
+        Raises `Unavailable` when too many wait already, or nothing can be written any more.
+        """
+        if self._broken is not None:
+            raise self._broken
+        if self._closing:
+            raise Unavailable("stopping", "The server is stopping. Send this again to the next.")
+        if self._queue and self._queued_records + len(records) > self._settings.queue_records:
+            raise Unavailable(
+                "overloaded",
+                f"{self._queued_records} records wait to be written already. "
+                "Send this again in a second.",
+            )
+        report: asyncio.Future[IngestReport] = asyncio.get_running_loop().create_future()
+        self._queue.append(_Waiting(records, report))
+        self._queued_records += len(records)
+        self._wake.set()
+        return await report
+
+    async def run(self) -> None:
+        """Write groups until closed and drained; begin when the engine has loaded."""
+        self._saved_offset = self._engine.offset
+        while not (self._closing and not self._queue):
+            if not self._queue:
+                await self._wait()
+            if self._queue:
+                await self._write(self._take())
+            if self._checkpoint_due():
+                await self._checkpoint()
+        if self._saving is not None:
+            await self._saving
+        self._disk.shutdown()
+
+    def close(self) -> None:
+        """Take no more; `run` returns when what waits is written."""
+        self._closing = True
+        self._wake.set()
+
+    async def _wait(self) -> None:
+        self._wake.clear()
+        try:
+            async with asyncio.timeout(1):  # often enough to look whether a checkpoint is due
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+
+    def _take(self) -> list[_Waiting]:
+        """Take requests from the queue up to the bound on a group; always at least one."""
+        group = [self._queue.popleft()]
+        records = len(group[0].records)
+        limit = self._settings.commit_records
+        while self._queue and records + len(self._queue[0].records) <= limit:
+            waiting = self._queue.popleft()
+            group.append(waiting)
+            records += len(waiting.records)
+        self._queued_records -= records
+        return group
+
+    async def _write(self, group: list[_Waiting]) -> None:
+        if self._broken is not None:
+            _refuse(group, self._broken)
+            return
+        try:
+            reports = await self._admit_commit_apply(group)
+        except OnhandError as error:
+            _log.error("a group of %d requests was not written: %s", len(group), error)
+            _refuse(group, error)
+        except Exception:
+            _log.exception("a group of %d requests broke the writer", len(group))
+            self._broken = Unavailable(
+                "writer_failed",
+                "The server can take no more records: writing them failed for a reason that is in "
+                "its log. Reads go on. Restart the server; what it acknowledged is kept.",
+            )
+            _refuse(group, self._broken)
+        else:
+            for waiting, report in zip(group, reports, strict=True):
+                if not waiting.report.done():
+                    waiting.report.set_result(report)
+
+    async def _admit_commit_apply(self, group: list[_Waiting]) -> list[IngestReport]:
+        admission = self._engine.admit([waiting.records for waiting in group], self._now_ms())
+        loop = asyncio.get_running_loop()
+        began_s = time.perf_counter()
+        await loop.run_in_executor(self._disk, self._engine.commit, admission)
+        self._metrics.commit_seconds.observe(time.perf_counter() - began_s)
+        self._metrics.commit_requests.observe(len(group))
+        return self._engine.apply(admission)
+
+    def _checkpoint_due(self) -> bool:
+        records = self._engine.offset - self._saved_offset
+        if records <= 0 or (self._saving is not None and not self._saving.done()):
+            return False
+        waited_s = time.monotonic() - self._saved_at_s
+        return (
+            records >= self._settings.checkpoint_records
+            or waited_s >= self._settings.checkpoint_minutes * 60
+        )
+
+    async def _checkpoint(self) -> None:
+        """Copy the state while nothing folds; write the copy while writing goes on."""
+        offset = self._engine.offset
+        self._saved_offset, self._saved_at_s = offset, time.monotonic()
+        snapshot = await asyncio.to_thread(self._engine.snapshot)
+
+        async def save() -> None:
+            try:
+                await asyncio.to_thread(self._engine.save, snapshot)
+            except Exception:
+                _log.exception("the checkpoint at offset %d was not saved", offset)
+            else:
+                _log.info("checkpoint saved at offset %d", offset)
+
+        self._saving = asyncio.create_task(save())
+
+
+def _refuse(group: list[_Waiting], error: Exception) -> None:
+    for waiting in group:
+        if not waiting.report.done():
+            waiting.report.set_exception(error)

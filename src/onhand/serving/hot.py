@@ -1,0 +1,182 @@
+"""The hot routes: one bare ASGI callable each, no framework between the socket and the engine."""
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from time import perf_counter
+from typing import Any, Final
+from urllib.parse import unquote
+from uuid import uuid4
+
+import msgspec
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from onhand.contracts.answers import IngestReport, Recommendation
+from onhand.contracts.batch import (
+    Limits,
+    Parsed,
+    merge,
+    parse_events,
+    parse_items,
+    parse_recommend,
+    parse_signals,
+)
+from onhand.contracts.errors import OnhandError, Unknown
+from onhand.contracts.requests import SLOTS, RecommendRequest
+from onhand.serving.body import read_body
+from onhand.serving.problems import HttpError, method_not_allowed, send_json, send_problem
+from onhand.serving.query import parse_recommend_query, parse_similar_n
+from onhand.serving.service import Service
+
+__all__ = ["HotRoutes", "refuse_query"]
+
+_log = logging.getLogger("onhand")
+_RECOMMEND: Final = "/v1/recommend/"
+_SIMILAR: Final = "/v1/similar/"
+
+_Parse = Callable[[bytes, bool, int, Limits], Parsed[Any]]
+
+
+def refuse_query(scope: Scope) -> None:
+    """Refuse a query string where none is known."""
+    if scope["query_string"]:
+        name = scope["query_string"].partition(b"=")[0][:60].decode("latin-1")
+        raise HttpError(
+            400, "unknown_parameter", f"There is no parameter {name!r}; this route takes none."
+        )
+
+
+class HotRoutes:
+    """Finds and answers the routes whose rate matters."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._engine = service.engine
+        self._metrics = service.metrics
+        self._encode = msgspec.json.Encoder().encode
+        self._exact: dict[str, ASGIApp] = {
+            "/v1/events": partial(self._ingest, "POST", "events", parse_events),
+            "/v1/signals": partial(self._ingest, "POST", "signals", parse_signals),
+            "/v1/items": partial(self._ingest, "PUT", "items", parse_items),
+            **{_RECOMMEND + slot: partial(self._recommend, slot) for slot in SLOTS},
+        }
+
+    def find(self, path: str) -> ASGIApp | None:
+        """Return the callable for `path`, or None where another router must look."""
+        found = self._exact.get(path)
+        if found is None and path.startswith(_SIMILAR):
+            return self._similar
+        if found is None and path.startswith(_RECOMMEND):
+            return self._unknown_slot
+        return found
+
+    async def _recommend(self, slot: str, scope: Scope, receive: Receive, send: Send) -> None:
+        began_s = perf_counter()
+        method: str = scope["method"]
+        status = 200
+        try:
+            self._service.require_ready()
+            if method == "GET" or method == "HEAD":
+                request = parse_recommend_query(slot, scope["query_string"])
+            elif method == "POST":
+                request = await self._read_recommend(slot, scope, receive)
+            else:
+                raise method_not_allowed(method, ("GET", "HEAD", "POST"))
+            body = self._encode(self._decide(request))
+        except OnhandError as error:
+            status = error.status
+            await send_problem(send, error)
+        else:
+            await send_json(send, 200, body)
+            self._metrics.page_seconds.observe(perf_counter() - began_s)
+        self._metrics.requests["/v1/recommend/{slot}", status] += 1
+
+    async def _read_recommend(self, slot: str, scope: Scope, receive: Receive) -> RecommendRequest:
+        refuse_query(scope)
+        settings = self._service.settings
+        body = await read_body(scope, receive, settings.body_bytes, settings.body_seconds)
+        return parse_recommend(body.content, slot)
+
+    def _decide(self, request: RecommendRequest) -> Recommendation:
+        """Decide and count; whatever happens a page gets an answer, an empty one if need be."""
+        try:
+            answer = self._engine.decide(request, self._service.now_ms())
+        except OnhandError:
+            raise
+        except Exception:
+            decision = f"failed-{uuid4().hex[:12]}"
+            _log.exception("decision %s for %r failed", decision, request)
+            answer = Recommendation(
+                decision, request.slot, self._engine.offset, "none", "none", "none", "static", [], 0
+            )
+        self._metrics.decisions[answer.tier, answer.degraded] += 1
+        return answer
+
+    async def _similar(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        began_s = perf_counter()
+        status = 200
+        try:
+            self._service.require_ready()
+            if scope["method"] not in ("GET", "HEAD"):
+                raise method_not_allowed(scope["method"], ("GET", "HEAD"))
+            n = parse_similar_n(scope["query_string"])
+            item = unquote(scope["raw_path"].decode("ascii")[len(_SIMILAR) :])
+            body = self._encode(self._engine.similar(item, n, self._service.now_ms()))
+        except OnhandError as error:
+            status = error.status
+            await send_problem(send, error)
+        else:
+            await send_json(send, 200, body)
+            self._metrics.page_seconds.observe(perf_counter() - began_s)
+        self._metrics.requests["/v1/similar/{item}", status] += 1
+
+    async def _unknown_slot(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        slot: str = scope["path"][len(_RECOMMEND) :]
+        known = ", ".join(SLOTS)
+        error = Unknown("unknown_slot", f"There is no slot {slot[:60]!r}; known are {known}.")
+        await send_problem(send, error)
+        self._metrics.requests["/v1/recommend/{slot}", 404] += 1
+
+    async def _ingest(
+        self, method: str, kind: str, parse: _Parse, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        began_s = perf_counter()
+        status = 202
+        try:
+            if scope["method"] != method:
+                raise method_not_allowed(scope["method"], (method,))
+            report = await self._write(kind, parse, scope, receive)
+        except OnhandError as error:
+            status = error.status
+            await send_problem(send, error)
+        else:
+            if report.rejected and not report.accepted and not report.duplicates:
+                status = 422
+                await send_problem(send, _nothing_accepted(report), msgspec.to_builtins(report))
+            else:
+                await send_json(send, 202, self._encode(report))
+            self._metrics.ingest_seconds.observe(perf_counter() - began_s)
+        self._metrics.requests[f"/v1/{kind}", status] += 1
+
+    async def _write(
+        self, kind: str, parse: _Parse, scope: Scope, receive: Receive
+    ) -> IngestReport:
+        service = self._service
+        service.require_ready()
+        refuse_query(scope)
+        limits = service.limits
+        body = await read_body(scope, receive, limits.body_bytes, service.settings.body_seconds)
+        parsed = parse(body.content, body.ndjson, service.now_ms(), limits)
+        report = merge(parsed, await service.write(parsed.records), limits)
+        self._metrics.count_report(kind, report)
+        return report
+
+
+def _nothing_accepted(report: IngestReport) -> HttpError:
+    first = report.errors[0]
+    return HttpError(
+        422,
+        "nothing_accepted",
+        f"None of the {report.rejected} records was accepted. The first was refused because: "
+        f"{first.message}",
+    )

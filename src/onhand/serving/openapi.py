@@ -1,0 +1,159 @@
+"""The OpenAPI 3.1 document, generated from the route table and the msgspec types."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, Final
+
+import msgspec
+
+from onhand.serving.problems import Problem
+from onhand.serving.routes import JSON, NDJSON, PROBLEM, ROUTES, Answer, Body, Parameter, Route
+
+__all__ = ["build_openapi"]
+
+_REF: Final = "#/components/schemas/{name}"
+_TAGGED: Final = "kind"
+"""The field that tells records apart in the log; senders need not know it."""
+
+
+def build_openapi(version: str) -> dict[str, Any]:
+    """Return the whole document."""
+    schemas = _Schemas()
+    paths: dict[str, dict[str, Any]] = {}
+    for route in ROUTES:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, schemas)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Onhand",
+            "version": version,
+            "summary": "What should this visitor see, right now? Never something that is gone.",
+            "description": "Times are RFC 3339 or epoch milliseconds; ids are strings. Errors are "
+            "RFC 9457 problem documents that say what is wrong and what to do.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "tags": [{"name": group} for group in dict.fromkeys(route.group for route in ROUTES)],
+        "paths": paths,
+        "components": {"schemas": schemas.components},
+    }
+
+
+class _Schemas:
+    """All types of the table as JSON schemas, named once."""
+
+    def __init__(self) -> None:
+        types = [Problem, *_types_of(ROUTES)]
+        found, components = msgspec.json.schema_components(types, ref_template=_REF)
+        self._by_type = list(zip(types, found, strict=True))
+        self.components = {name: _untagged(schema) for name, schema in components.items()}
+
+    def of(self, type_: Any) -> dict[str, Any]:
+        """The schema of a type of the table."""
+        return next(schema for known, schema in self._by_type if known is type_)
+
+    def of_body(self, body: Body) -> dict[str, Any]:
+        """The schema of one object of a body, less the fields that the path holds."""
+        reference = self.of(body.type)
+        if not body.without:
+            return reference
+        name = reference["$ref"].rpartition("/")[2]
+        whole = self.components[name]
+        part = dict(whole, title=f"{name}Body")
+        part["properties"] = {
+            field: schema
+            for field, schema in whole["properties"].items()
+            if field not in body.without
+        }
+        part["required"] = [field for field in whole["required"] if field not in body.without]
+        return part
+
+
+def _types_of(routes: tuple[Route, ...]) -> list[Any]:
+    types: list[Any] = []
+    for route in routes:
+        types.extend(parameter.type for parameter in route.parameters)
+        types.extend(answer.type for answer in route.answers.values())
+        if route.body is not None:
+            types.append(route.body.type)
+    return types
+
+
+def _untagged(schema: dict[str, Any]) -> dict[str, Any]:
+    properties: Mapping[str, Any] = schema.get("properties", {})
+    if _TAGGED not in properties:
+        return schema
+    return {
+        **schema,
+        "properties": {name: each for name, each in properties.items() if name != _TAGGED},
+        "required": [name for name in schema["required"] if name != _TAGGED],
+    }
+
+
+def _operation(route: Route, schemas: _Schemas) -> dict[str, Any]:
+    operation: dict[str, Any] = {
+        "operationId": route.name,
+        "tags": [route.group],
+        "summary": route.summary,
+        "description": route.detail,
+        "x-curl": _curl(route),
+    }
+    if route.parameters:
+        operation["parameters"] = [_parameter(each, schemas) for each in route.parameters]
+    if route.body is not None:
+        operation["requestBody"] = _request_body(route.body, schemas)
+    responses = {
+        str(status): _response(answer, schemas) for status, answer in route.answers.items()
+    }
+    for status in route.problems:
+        answer = Answer(HTTPStatus(status).phrase, Problem, PROBLEM)
+        responses[str(status)] = _response(answer, schemas)
+    operation["responses"] = responses
+    return operation
+
+
+def _parameter(parameter: Parameter, schemas: _Schemas) -> dict[str, Any]:
+    schema = dict(schemas.of(parameter.type))
+    if parameter.default is not None:
+        schema["default"] = parameter.default
+    if parameter.many:
+        schema = {"type": "array", "items": schema}
+    return {
+        "name": parameter.name,
+        "in": parameter.place,
+        "required": parameter.place == "path",
+        "description": parameter.description,
+        "schema": schema,
+    }
+
+
+def _request_body(body: Body, schemas: _Schemas) -> dict[str, Any]:
+    one = schemas.of_body(body)
+    if not body.batch:
+        return {"required": True, "content": {JSON: {"schema": one, "example": body.example}}}
+    many = {"oneOf": [one, {"type": "array", "items": one}]}
+    return {
+        "required": True,
+        "content": {
+            JSON: {"schema": many, "example": [body.example]},
+            NDJSON: {"schema": one, "example": body.example},
+        },
+    }
+
+
+def _response(answer: Answer, schemas: _Schemas) -> dict[str, Any]:
+    return {
+        "description": answer.description,
+        "content": {answer.media: {"schema": schemas.of(answer.type)}},
+    }
+
+
+def _curl(route: Route) -> str:
+    """The line to try a route with; `$ONHAND` stands for the server's address."""
+    path = route.curl or route.path.format(slot="home", item="85123A", id="85123A")
+    line = "curl" if route.method in ("GET", "POST") else f"curl -X {route.method}"
+    line += f' "$ONHAND{path}"'
+    if route.body is not None:
+        example = [route.body.example] if route.body.batch else route.body.example
+        data = msgspec.json.encode(example).decode()
+        line += f" -H 'content-type: {JSON}' -d '{data}'"
+    return line

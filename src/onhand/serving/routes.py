@@ -1,0 +1,258 @@
+"""The route table: what routing, the documentation and the OpenAPI document share."""
+
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from msgspec import Struct
+
+from onhand.contracts.answers import IngestReport, Recommendation
+from onhand.contracts.records import Event, Id, Item, ItemPatch, Line, Signal, Word
+from onhand.contracts.requests import RecommendRequest
+from onhand.serving.problems import Problem
+
+__all__ = ["ROUTES", "Answer", "Body", "Parameter", "Route"]
+
+JSON: Final = "application/json"
+NDJSON: Final = "application/x-ndjson"
+PROBLEM: Final = "application/problem+json"
+TEXT: Final = "text/plain"
+HTML: Final = "text/html"
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One named input in the path or the query string."""
+
+    name: str
+    place: Literal["path", "query"]
+    type: Any
+    description: str
+    default: Any = None
+    many: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """What a route takes: records of one type, alone, as an array or one a line; or one object."""
+
+    type: Any
+    example: Any
+    batch: bool = False
+    without: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a route answers with one status."""
+
+    description: str
+    type: Any = None
+    media: str = JSON
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One method on one path.
+
+    `name` is its operation id, and finds its handler; `problems` are the statuses it refuses
+    with; `curl` is an address to try where the path alone is none.
+    """
+
+    method: str
+    path: str
+    name: str
+    group: str
+    summary: str
+    detail: str
+    answers: dict[int, Answer]
+    parameters: tuple[Parameter, ...] = ()
+    body: Body | None = None
+    curl: str = ""
+    problems: tuple[int, ...] = ()
+
+
+class Health(Struct):
+    """The process runs."""
+
+    status: str
+    version: str
+
+
+class Ready(Struct):
+    """The log is folded up to `offset`, and pages are answered."""
+
+    ready: bool
+    offset: int
+
+
+class Report(Problem, frozen=True):
+    """A problem that also reports what became of the batch."""
+
+    accepted: int
+    duplicates: int
+    rejected: int
+    offset: int
+    errors: list[dict[str, Any]]
+
+
+_SLOT = Parameter(
+    "slot", "path", RecommendRequest.__annotations__["slot"], "Where on the site the items appear."
+)
+_ITEM_PATH = Parameter("id", "path", Id, "The item.")
+_N = Parameter("n", "query", RecommendRequest.__annotations__["n"], "How many items.", 10)
+_VISITOR = (
+    Parameter("user", "query", Id, "Who is signed in."),
+    Parameter("session", "query", Id, "The visit, also when nobody is signed in."),
+    _N,
+    Parameter("item", "query", Id, "The seed: the product whose page it is."),
+    Parameter(
+        "exclude", "query", Id, "Items that must not appear; repeat it or separate by comma.",
+        many=True,
+    ),
+    Parameter("device", "query", Word, "Context: the kind of device."),
+    Parameter("country", "query", Word, "Context: the country, ISO 3166."),
+    Parameter("referrer", "query", Line, "Context: where the visitor came from."),
+)  # fmt: skip
+
+_REPORT = Answer("What became of the records; they are durable and visible.", IngestReport)
+_NOTHING = Answer("Nothing was accepted; the document lists why.", Report, PROBLEM)
+_PAGE = Answer("The items, and how good the answer is.", Recommendation)
+_WRITES: Final = (400, 408, 413, 415, 503)
+
+_EVENT_EXAMPLE = {"type": "view", "session": "s1", "item": "85123A"}
+_ITEM_EXAMPLE = {
+    "id": "85123A",
+    "title": "White hanging heart T-light holder",
+    "category": "home/lighting",
+    "price": 2.55,
+    "stock": 41,
+}
+_SIGNAL_EXAMPLE = {"item": "85123A", "stock": 0}
+
+ROUTES: Final[tuple[Route, ...]] = (
+    Route(
+        "POST", "/v1/events", "post_events", "Records",
+        "Say what visitors do",
+        "One object, an array, or NDJSON. The answer comes when the events are on disk and every "
+        "later answer reflects them. An event's `id` makes it idempotent: sent twice, it counts "
+        "once. A bad record is refused with its index, a code and a sentence; the good ones "
+        "beside it are kept.",
+        {202: _REPORT, 422: _NOTHING},
+        body=Body(Event, _EVENT_EXAMPLE, batch=True),
+        problems=_WRITES,
+    ),
+    Route(
+        "PUT", "/v1/items", "put_items", "Records",
+        "Set catalogue entries",
+        "Whole entries; each replaces the one before. Price and stock that a feed leaves out stay.",
+        {202: _REPORT, 422: _NOTHING},
+        body=Body(Item, _ITEM_EXAMPLE, batch=True),
+        problems=_WRITES,
+    ),
+    Route(
+        "PATCH", "/v1/items/{id}", "patch_item", "Records",
+        "Change part of a catalogue entry",
+        "What is left out stays; `stock` null means that stock is not tracked.",
+        {202: _REPORT},
+        (_ITEM_PATH,),
+        Body(ItemPatch, {"price": 2.25}, without=("id",)),
+        problems=(400, 404, 408, 413, 415, 503),
+    ),
+    Route(
+        "DELETE", "/v1/items/{id}", "delete_item", "Records",
+        "Take an item out of the catalogue",
+        "It appears on no page from the acknowledgement on; what visitors did with it stays known.",
+        {202: _REPORT},
+        (_ITEM_PATH,),
+        problems=(404, 503),
+    ),
+    Route(
+        "POST", "/v1/signals", "post_signals", "Records",
+        "Say how items stand right now",
+        "Stock, price, policy flags, fulfilment: any of them. Stock 0 or any flag keeps the item "
+        "off every page from the acknowledgement on; an empty `flags` lifts the hold.",
+        {202: _REPORT, 422: _NOTHING},
+        body=Body(Signal, _SIGNAL_EXAMPLE, batch=True),
+        problems=_WRITES,
+    ),
+    Route(
+        "GET", "/v1/recommend/{slot}", "get_recommend", "Pages",
+        "What should this visitor see, right now?",
+        "`as_of` is the log offset of the one snapshot that the answer was made from, `tier` how "
+        "well the visitor is known, `degraded` which fallback answered (null: none).",
+        {200: _PAGE},
+        (_SLOT, *_VISITOR),
+        curl="/v1/recommend/home?session=s1&n=5",
+        problems=(400, 404, 503),
+    ),
+    Route(
+        "POST", "/v1/recommend/{slot}", "post_recommend", "Pages",
+        "The same, asked in JSON",
+        "For long `exclude` lists, and for callers who would rather not build query strings.",
+        {200: _PAGE},
+        (_SLOT,),
+        Body(RecommendRequest, {"session": "s1", "n": 5}, without=("slot",)),
+        problems=(400, 404, 408, 413, 415, 503),
+    ),
+    Route(
+        "GET", "/v1/similar/{item}", "get_similar", "Pages",
+        "What goes with this item",
+        "For nobody in particular: what visitors look at and buy together with it.",
+        {200: _PAGE},
+        (Parameter("item", "path", Id, "The item."), _N),
+        problems=(400, 404, 503),
+    ),
+    Route(
+        "GET", "/v1/items/{id}", "get_item", "Records",
+        "An item with its live facts",
+        "The catalogue entry, and its stock, price and flags as of now.",
+        {200: Answer("The item.", dict[str, Any])},
+        (_ITEM_PATH,),
+        problems=(404, 503),
+    ),
+    Route(
+        "GET", "/v1/decisions/{id}", "get_decision", "Pages",
+        "The record of one decision",
+        "What was asked, the offset it was answered as of, and what came out.",
+        {200: Answer("The decision record.", dict[str, Any])},
+        (Parameter("id", "path", Id, "The decision of an answer."),),
+        problems=(404, 503),
+    ),
+    Route(
+        "GET", "/metrics", "metrics", "Operation",
+        "Counters and latencies for Prometheus",
+        "Requests, page reads, records, commits, event-loop lag, offsets.",
+        {200: Answer("Prometheus text format.", str, TEXT)},
+    ),
+    Route(
+        "GET", "/healthz", "healthz", "Operation",
+        "Does the process run?",
+        "Always 200 while it does, also before the log is folded.",
+        {200: Answer("It runs.", Health)},
+    ),
+    Route(
+        "GET", "/readyz", "readyz", "Operation",
+        "Can it answer pages?",
+        "503 with the progress until the log is folded.",
+        {200: Answer("It can.", Ready)},
+        problems=(503,),
+    ),
+    Route(
+        "GET", "/openapi.json", "openapi", "Operation",
+        "This interface as OpenAPI 3.1",
+        "Generated from the types that the server checks requests with.",
+        {200: Answer("The document.", dict[str, Any])},
+    ),
+    Route(
+        "GET", "/docs", "docs", "Operation",
+        "This interface for people",
+        "One page, no external assets.",
+        {200: Answer("The page.", str, HTML)},
+    ),
+    Route(
+        "GET", "/", "landing", "Operation",
+        "Where to begin",
+        "The state of the server and the first commands to try.",
+        {200: Answer("The page.", str, HTML)},
+    ),
+)  # fmt: skip

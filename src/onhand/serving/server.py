@@ -1,0 +1,172 @@
+"""The server: uvicorn with the limits it lacks, and a stop that ends with exit status 0.
+
+uvicorn waits for ever for a request whose head never ends, and answers what is not HTTP in plain
+text. `Connection` bounds the head in bytes and time, and answers both with a problem document.
+"""
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import Generator
+from types import FrameType
+from typing import Final, cast
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
+
+from onhand.serving.problems import HttpError, describe
+
+__all__ = ["Server", "listen"]
+
+_HEAD_BYTES: Final = 64 * 1024
+_HEAD_S: Final = 10.0
+_REST_S: Final = 30.0
+"""How long a client may go on sending a body that was refused already."""
+
+
+class Connection(HttpToolsProtocol):
+    """An HTTP/1.1 connection that gives up on slow and endless heads."""
+
+    _head_began_s = 0.0
+    _head_bytes = 0
+    _rest_began_s = 0.0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for a first request."""
+        self._head_began_s = self.loop.time()
+        super().connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what arrived, unless the head grows without end."""
+        if self._head_began_s:
+            if self._head_bytes > _HEAD_BYTES:
+                self._refuse(431, "head_too_large", f"The head is over {_HEAD_BYTES} bytes.")
+                return
+            self._head_bytes += len(data)
+        super().data_received(data)
+
+    def on_message_begin(self) -> None:
+        """A head begins: it has so much time."""
+        self._head_began_s = self.loop.time()
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """The head is whole."""
+        self._head_began_s = 0.0
+        self._head_bytes = 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of a body; of one that was refused already, throw it away for a while."""
+        if self.cycle.response_complete and not self._rest_began_s:
+            self._rest_began_s = self.loop.time()
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The request is whole."""
+        self._rest_began_s = 0.0
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is not HTTP."""
+        self._refuse(400, "not_http", f"{msg} This port speaks HTTP/1.1.")
+
+    def close_if_slow(self, now_s: float) -> None:
+        """Give up on a head or a refused body that has been coming for too long."""
+        if self._head_began_s and now_s - self._head_began_s > _HEAD_S:
+            if self._head_bytes:
+                self._refuse(408, "slow_head", f"No whole request came within {_HEAD_S:g} s.")
+            else:
+                self.transport.close()
+        elif self._rest_began_s and now_s - self._rest_began_s > _REST_S:
+            self.transport.close()
+
+    def _answered(self) -> bool:
+        """Whether no request of this connection waits for its answer."""
+        cycle = cast("RequestResponseCycle | None", self.cycle)
+        return cycle is None or cycle.response_complete
+
+    def _refuse(self, status: int, code: str, message: str) -> None:
+        self._head_began_s = 0.0
+        if self.transport.is_closing():
+            return
+        if self._answered():
+            body, headers = describe(HttpError(status, code, message))
+            lines = b"".join(b"%b: %b\r\n" % header for header in headers)
+            self.transport.write(STATUS_LINE[status] + lines + b"connection: close\r\n\r\n" + body)
+        self.transport.close()
+
+
+class Server(uvicorn.Server):
+    """Serves one application until SIGTERM or SIGINT, then finishes what it began."""
+
+    def __init__(self, app: ASGIApp, stop_s: int = 30) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                loop="uvloop",
+                http=Connection,
+                ws="none",
+                lifespan="on",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                timeout_keep_alive=75,
+                timeout_graceful_shutdown=stop_s,
+                backlog=2048,
+            )
+        )
+        self.failed = False
+
+    def fail(self) -> None:
+        """Stop, and say that it was not by request."""
+        self.failed = True
+        self.should_exit = True
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """Stop on a signal without raising it again afterwards: a stop by request is a success."""
+        before = {each: signal.signal(each, self.handle_exit) for each in _SIGNALS}
+        try:
+            yield
+        finally:
+            for each, handler in before.items():
+                signal.signal(each, handler)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        """Ask for the stop; a second signal stops without waiting for clients."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+    async def on_tick(self, counter: int) -> bool:
+        """Look after slow connections about once a second."""
+        if counter % 10 == 0:
+            now_s = asyncio.get_running_loop().time()
+            for connection in tuple(self.server_state.connections):
+                if isinstance(connection, Connection):
+                    connection.close_if_slow(now_s)
+        return await super().on_tick(counter)
+
+
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Bind and listen. Raises `OSError`."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((host, port))
+        bound.listen(2048)
+    except OSError:
+        bound.close()
+        raise
+    return bound

@@ -1,0 +1,105 @@
+"""Settings to concrete objects: the only place that picks a log, a store, a server."""
+
+import logging
+from ipaddress import ip_address
+from pathlib import Path
+
+from onhand.contracts.records import (
+    EVENT_TYPES,
+    Context,
+    Event,
+    Item,
+    ItemDelete,
+    ItemPatch,
+    Signal,
+)
+from onhand.contracts.requests import SLOTS
+from onhand.engine import Engine
+from onhand.log.decisions import DecisionStore
+from onhand.log.memory import MemoryLog
+from onhand.log.sqlite import SqliteLog
+from onhand.serving.app import App
+from onhand.serving.server import Server, listen
+from onhand.serving.service import Service
+from onhand.settings import Settings
+from onhand.state.state import Limits
+
+__all__ = ["build_engine", "is_loopback", "serve", "warm_kernels"]
+
+_log = logging.getLogger("onhand")
+
+
+def build_engine(settings: Settings) -> Engine:
+    """The engine on the data folder of the settings, not loaded yet.
+
+    Raises `LogRefused` when another process holds the log.
+    """
+    folder = Path(settings.data)
+    folder.mkdir(parents=True, exist_ok=True)
+    return Engine(
+        SqliteLog(folder / "log.db"),
+        folder / "checkpoints",
+        DecisionStore(folder / "decisions.db"),
+    )
+
+
+def serve(settings: Settings) -> bool:
+    """Serve until asked to stop; return whether the stop was by request.
+
+    Listens at once, and loads behind that. Raises `OSError` when the address is taken,
+    `OnhandError` when the data folder cannot be opened.
+    """
+    bound = listen(settings.host, settings.port)
+    host, port = bound.getsockname()[:2]
+    service = Service(build_engine(settings), settings, warm_kernels)
+    server = Server(App(service))
+    service.on_failure = server.fail
+    if not is_loopback(host):
+        _log.warning(
+            "listening on %s, which is not loopback: there is no authentication yet, so anyone "
+            "who reaches this address can read and write",
+            host,
+        )
+    shown = f"[{host}]" if ":" in host else host
+    _log.info("onhand on http://%s:%d, data in %s", shown, port, settings.data)
+    server.run(sockets=[bound])
+    return not server.failed
+
+
+def warm_kernels() -> None:
+    """Run every kind of record and slot through a small engine in memory.
+
+    Kernels compile at their first call, for seconds where the disk has none kept: before the
+    first request, not in it.
+    """
+    engine = Engine(MemoryLog(), limits=Limits(64, 64, 64, 4, 64))
+    engine.load()
+    engine.ingest(
+        [
+            Item("a", stock=1, price=1.0),
+            Item("b"),
+            Signal("a", stock=2, price=1.5),
+            *(
+                Event(
+                    kind, user="u", session="s", item=name, query="q", context=Context(country="GB")
+                )
+                for kind in EVENT_TYPES
+                for name in ("a", "b")
+            ),
+            ItemPatch("b", title="b"),
+            ItemDelete("b"),
+        ]
+    )
+    for slot in SLOTS:
+        engine.recommend(slot, user="u", session="s", item="a", context=Context(country="GB"))
+        engine.recommend(slot)
+    engine.similar("a")
+    engine.close()
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
