@@ -46,7 +46,7 @@ Attribute = Annotated[str, Meta(max_length=1024)] | float | bool
 Attributes = Annotated[dict[Word, Attribute], Meta(max_length=64)]
 
 
-class Context(Struct, omit_defaults=True, frozen=True):
+class Context(Struct, omit_defaults=True, frozen=True, gc=False):
     """Where the visitor is: what a decision may use before it knows anything else."""
 
     device: Word | None = None

@@ -56,6 +56,7 @@ class ItemColumns(NamedTuple):
 class SessionColumns(NamedTuple):
     """A row a session. Lists begin with the latest."""
 
+    touched: I64  # the event that touched it last, as `ShopColumns.events` counts them
     user: I32
     country: I32
     interactions: I32
@@ -70,6 +71,7 @@ class SessionColumns(NamedTuple):
 class UserColumns(NamedTuple):
     """A row a user. Lists begin with the latest."""
 
+    touched: I64
     country: I32
     interactions: I32
     recent_item: Annotated[I32, HISTORY]
@@ -79,15 +81,16 @@ class UserColumns(NamedTuple):
 
 
 class PlaceColumns(NamedTuple):
-    """A row a country, and row 0 for the whole world."""
+    """A row a country, each a sketch; row 0, the whole world, is exact: a `sketch.top` list."""
 
-    popular_item: Annotated[I32, POPULAR]  # a sketch
+    popular_item: Annotated[I32, POPULAR]
     popular_weight: Annotated[I64, POPULAR]
 
 
 class ShopColumns(NamedTuple):
     """One row: what there is one of."""
 
+    events: I64  # folded so far
     landmark_ms: I64  # of `decay`
     arrived_item: Annotated[I32, ARRIVED]  # the newest items, latest first
     arrived_ms: Annotated[I64, ARRIVED]

@@ -163,7 +163,8 @@ def interact(
     count(items, kind, item, time_ms, quantity)
     weight = POPULARITY[kind] * unit
     items.popularity[item] += weight
-    sketch.add(places.popular_item[0], places.popular_weight[0], item, weight)
+    popularity = items.popularity[item]
+    sketch.top(places.popular_item[0], places.popular_weight[0], item, popularity)
     country = sessions.country[session]
     if country:
         sketch.add(places.popular_item[country], places.popular_weight[country], item, weight)
@@ -252,6 +253,9 @@ def fold(items: Any, sessions: Any, users: Any, places: Any, shop: Any, operatio
         elif kind > OTHER:
             stand(items, shop, kind, item, time_ms, value)
         else:
+            shop.events[0] += 1
+            sessions.touched[session] = shop.events[0]
+            users.touched[user] = shop.events[0]
             locate(sessions, users, session, user, country)
             if kind == CART_REMOVE:
                 remove(sessions.cart_item[session], sessions.cart_ms[session], item)

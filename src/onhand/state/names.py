@@ -1,6 +1,10 @@
 """Names and rows: ids are strings outside and dense row numbers inside. Row 0 is nobody."""
 
 from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 __all__ = ["Names", "Visitors"]
 
@@ -24,25 +28,40 @@ class Names:
         return row
 
 
-class Visitors:
-    """Rows for at most `capacity` - 1 users or sessions; the longest silent makes room.
+class Visitors(Names):
+    """Rows for at most `capacity` - 1 users or sessions; the longest silent make room.
 
-    `rows` is ordered by last touch, which is the order in which they leave: whoever touches one
-    takes it out and puts it back.
+    `free` holds rows whose visitors have left.
     """
 
-    def __init__(self, capacity: int, rows: dict[str, int] | None = None) -> None:
+    def __init__(
+        self, capacity: int, names: Iterable[str] = ("",), free: Iterable[int] = ()
+    ) -> None:
+        super().__init__(names)
         self.capacity = capacity
-        self.rows = rows or {}
+        self.free = list(free)
+        for row in self.free:
+            del self.rows[self.names[row]]
 
-    def __len__(self) -> int:
-        return len(self.rows) + 1
+    @property
+    def full(self) -> bool:
+        """Whether somebody has to leave before a new visitor can enter."""
+        return not self.free and len(self.names) >= self.capacity
 
     def enter(self, name: str) -> int:
-        """Return a row for a name that has none; what was in the row has to be cleared."""
-        if len(self.rows) + 1 < self.capacity:
-            row = len(self.rows) + 1
-        else:
-            row = self.rows.pop(next(iter(self.rows)))
+        """Return a row for a new visitor; what was in it has to be cleared."""
+        if not self.free:
+            return self.row(name)
+        row = self.free.pop()
+        self.names[row] = name
         self.rows[name] = row
         return row
+
+    def make_room(self, touched: NDArray[Any]) -> None:
+        """Let one in 64 leave, those with the lowest `touched`, (capacity,): when each row was
+        last touched, in any unit that grows."""
+        leaving = max(1, self.capacity // 64)
+        oldest = np.argsort(touched[1 : len(self.names)], kind="stable")[:leaving] + 1
+        self.free = oldest[::-1].tolist()
+        for row in self.free:
+            del self.rows[self.names[row]]

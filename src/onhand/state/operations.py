@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from onhand.state.state import State
 
-__all__ = ["WIDTH", "cents", "operations", "session_name"]
+__all__ = ["as_rows", "cents", "operations", "session_name"]
 
 WIDTH = 7
 _KINDS = {name: kind for kind, name in enumerate(EVENT_TYPES)}
@@ -47,52 +47,66 @@ def session_name(session: str | None, user: str | None) -> str:
 def operations(state: "State", records: "Iterable[Record]") -> NDArray[np.int64]:
     """Return the operations of `records`, (n, 7) int64, naming in `state` what is new.
 
-    An event whose id has been seen gives none.
+    An event whose id has been seen gives none. The events' part is written out in one loop: it
+    is three quarters of the time that a restart takes.
     """
     flat: list[int] = []
+    items, users, sessions = state.items.rows, state.users.rows, state.sessions.rows
+    seen = state.seen
     for record in records:
-        if type(record) is Event:
-            if record.id is None or state.seen.add(record.id):
-                _event(state, record, flat)
-        elif type(record) is Signal:
-            _facts(state, record, state.item_row(record.item, flat), flat)
-        elif type(record) is Item:
-            _item(state, record, flat)
-        elif type(record) is ItemPatch:
-            _patch(state, record, flat)
-        elif type(record) is ItemDelete:
-            _delete(state, record, flat)
-        elif type(record) is Control:
-            _control(state, record)
+        if type(record) is not Event:
+            _fact(state, record, flat)
+            continue
+        if record.id is not None and not seen.add(record.id):
+            continue
+        user = item = country = 0
+        if record.user is not None:
+            user = users.get(record.user) or _enter_user(state, record.user, flat)
+        name = record.session if record.session is not None else session_name(None, record.user)
+        session = sessions.get(name) or _enter_session(state, name, flat)
+        if record.item is not None:
+            item = items.get(record.item) or state.item_row(record.item, flat)
+        if record.context is not None and record.context.country is not None:
+            country = state.country_row(record.context.country)
+        kind = _KINDS.get(record.type, fold.OTHER)
+        flat += (kind, item, session, user, country, record.time, record.quantity)  # type: ignore[arg-type]
+    return as_rows(flat)
+
+
+def as_rows(flat: list[int]) -> NDArray[np.int64]:
+    """Return flat operations as rows, (n, 7) int64."""
     return np.array(flat, np.int64).reshape(-1, WIDTH)
 
 
-def _event(state: "State", event: Event, flat: list[int]) -> None:
-    user = 0
-    if event.user is not None:
-        rows = state.users.rows
-        user = rows.pop(event.user, 0)
-        if user:
-            rows[event.user] = user
-        else:
-            user = state.users.enter(event.user)
-            flat += (fold.CLEAR_USER, 0, 0, user, 0, 0, 0)
-    name = session_name(event.session, event.user)
-    rows = state.sessions.rows
-    session = rows.pop(name, 0)
-    if session:
-        rows[name] = session
-    else:
-        session = state.sessions.enter(name)
-        flat += (fold.CLEAR_SESSION, 0, session, 0, 0, 0, 0)
-    item = 0
-    if event.item is not None:
-        item = state.items.rows.get(event.item) or state.item_row(event.item, flat)
-    country = 0
-    if event.context is not None and event.context.country is not None:
-        country = state.country_row(event.context.country)
-    kind = _KINDS.get(event.type, fold.OTHER)
-    flat += (kind, item, session, user, country, event.time, event.quantity)  # type: ignore[arg-type]
+def _enter_user(state: "State", name: str, flat: list[int]) -> int:
+    if state.users.full:
+        state.fold(flat)
+        state.users.make_room(state.user.touched)
+    row = state.users.enter(name)
+    flat += (fold.CLEAR_USER, 0, 0, row, 0, 0, 0)
+    return row
+
+
+def _enter_session(state: "State", name: str, flat: list[int]) -> int:
+    if state.sessions.full:
+        state.fold(flat)
+        state.sessions.make_room(state.session.touched)
+    row = state.sessions.enter(name)
+    flat += (fold.CLEAR_SESSION, 0, row, 0, 0, 0, 0)
+    return row
+
+
+def _fact(state: "State", record: Record, flat: list[int]) -> None:
+    if type(record) is Signal:
+        _standing(state, record, state.item_row(record.item, flat), flat)
+    elif type(record) is Item:
+        _item(state, record, flat)
+    elif type(record) is ItemPatch:
+        _patch(state, record, flat)
+    elif type(record) is ItemDelete:
+        _delete(state, record, flat)
+    elif type(record) is Control:
+        _control(state, record)
 
 
 def _item(state: "State", item: Item, flat: list[int]) -> None:
@@ -100,7 +114,7 @@ def _item(state: "State", item: Item, flat: list[int]) -> None:
     created_ms = item.created if isinstance(item.created, int) else 0
     state.catalogue.put(row, item)
     flat += (fold.LIST, row, 0, 0, 0, created_ms, 0)
-    _facts(state, item, row, flat)
+    _standing(state, item, row, flat)
 
 
 def _patch(state: "State", patch: ItemPatch, flat: list[int]) -> None:
@@ -109,7 +123,7 @@ def _patch(state: "State", patch: ItemPatch, flat: list[int]) -> None:
         state.catalogue.patch(row, patch)
         if isinstance(patch.created, int):
             flat += (fold.LIST, row, 0, 0, 0, patch.created, 0)
-    _facts(state, patch, row, flat)
+    _standing(state, patch, row, flat)
 
 
 def _delete(state: "State", delete: ItemDelete, flat: list[int]) -> None:
@@ -118,7 +132,7 @@ def _delete(state: "State", delete: ItemDelete, flat: list[int]) -> None:
     flat += (fold.UNLIST, row, 0, 0, 0, 0, 0)
 
 
-def _facts(state: "State", facts: Item | ItemPatch | Signal, row: int, flat: list[int]) -> None:
+def _standing(state: "State", facts: Item | ItemPatch | Signal, row: int, flat: list[int]) -> None:
     if facts.stock is not UNSET:
         flat += (fold.STOCK, row, 0, 0, 0, 0, -1 if facts.stock is None else facts.stock)
     if facts.price is not UNSET:

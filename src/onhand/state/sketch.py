@@ -9,7 +9,7 @@ an item, those bought with it, and those popular in a country. Member 0 ends a r
 
 from onhand.kernel import Array, kernel
 
-__all__ = ["add"]
+__all__ = ["add", "top"]
 
 
 @kernel
@@ -20,6 +20,24 @@ def add(members: Array, weights: Array, member: int, weight: int) -> None:
     while slot < slots - 1 and members[slot] != member and members[slot] != 0:
         slot += 1
     weight += weights[slot]
+    while slot > 0 and weights[slot - 1] < weight:
+        members[slot] = members[slot - 1]
+        weights[slot] = weights[slot - 1]
+        slot -= 1
+    members[slot] = member
+    weights[slot] = weight
+
+
+@kernel
+def top(members: Array, weights: Array, member: int, weight: int) -> None:
+    """Set the weight of `member`, which has grown, in a row of the heaviest of many: exact, as
+    long as every growth of every member comes here."""
+    last = members.shape[0] - 1
+    if weight <= weights[last]:
+        return
+    slot = 0
+    while slot < last and members[slot] != member and members[slot] != 0:
+        slot += 1
     while slot > 0 and weights[slot - 1] < weight:
         members[slot] = members[slot - 1]
         weights[slot] = weights[slot - 1]

@@ -18,7 +18,7 @@ from onhand.state import columns, fold, windows
 from onhand.state.barriers import REASONS
 from onhand.state.catalogue import Catalogue
 from onhand.state.names import Names, Visitors
-from onhand.state.operations import operations
+from onhand.state.operations import as_rows, operations
 from onhand.state.seen import Seen
 from onhand.state.windows import WINDOWS
 
@@ -43,8 +43,10 @@ class Texts(msgspec.Struct):
     offset: int
     items: list[str]
     countries: list[str]
-    users: dict[str, int]
-    sessions: dict[str, int]
+    users: list[str]
+    users_free: list[int]
+    sessions: list[str]
+    sessions_free: list[int]
     catalogue: dict[int, Item]
     flags: dict[int, list[str]]
     controls: dict[str, Attributes]
@@ -85,9 +87,17 @@ class State:
 
     def apply(self, records: Iterable[Record], last: int) -> None:
         """Fold `records`, the last of which has offset `last`."""
-        steps = operations(self, records)
-        fold.fold(self.item, self.session, self.user, self.place, self.shop, steps)
+        self._fold(operations(self, records))
         self.offset = last
+
+    def fold(self, flat: list[int]) -> None:
+        """Fold operations at once that were gathered in `flat`, and empty it: whoever must leave
+        next is only known then."""
+        self._fold(as_rows(flat))
+        flat.clear()
+
+    def _fold(self, rows: NDArray[np.int64]) -> None:
+        fold.fold(self.item, self.session, self.user, self.place, self.shop, rows)
 
     def item_row(self, id: str, flat: list[int]) -> int:
         """Return the row of an item; the operation that prepares a new one goes to `flat`."""
@@ -151,8 +161,10 @@ class State:
             offset=self.offset,
             items=self.items.names.copy(),
             countries=self.countries.names.copy(),
-            users=self.users.rows.copy(),
-            sessions=self.sessions.rows.copy(),
+            users=self.users.names.copy(),
+            users_free=self.users.free.copy(),
+            sessions=self.sessions.names.copy(),
+            sessions_free=self.sessions.free.copy(),
             catalogue=self.catalogue.entries.copy(),
             flags=self.flags.copy(),
             controls=self.controls.copy(),
@@ -171,8 +183,8 @@ class State:
         state.offset = texts.offset
         state.items = Names(texts.items)
         state.countries = Names(texts.countries)
-        state.users = Visitors(limits.users, texts.users)
-        state.sessions = Visitors(limits.sessions, texts.sessions)
+        state.users = Visitors(limits.users, texts.users, texts.users_free)
+        state.sessions = Visitors(limits.sessions, texts.sessions, texts.sessions_free)
         state.catalogue = Catalogue(texts.catalogue)
         state.flags = texts.flags
         state.controls = texts.controls

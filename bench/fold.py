@@ -1,0 +1,120 @@
+"""How fast records become state, and a restart becomes ready.
+
+    .venv/bin/python bench/fold.py [--records 1000000] [--json]
+
+Folds a synthetic shop (4,000 items, 40,000 sessions, 20,000 users; views, carts, purchases, stock)
+in batches of 500: from decoded records (the fold alone), and from the log's file (restart: read,
+check, decode, fold). Beside it, in the same run and on the same records, what a plain Python
+service would do: decode each record with the standard library's `json` and count into dicts.
+"""
+
+import argparse
+import json
+import random
+import tempfile
+import time
+from collections import Counter, defaultdict, deque
+from pathlib import Path
+
+from onhand.contracts.records import Context, Event, Item, Record, Signal
+from onhand.engine import Engine
+from onhand.log.sqlite import SqliteLog
+from onhand.state.state import State
+
+START_MS = 1_760_000_000_000
+BATCH = 500
+
+
+def shop(count: int, rng: random.Random) -> list[list[Record]]:
+    """Return `count` records in batches."""
+    records: list[Record] = [
+        Item(id=f"item{n}", title=f"Item {n}", price=2.5, stock=50, created=START_MS + n)
+        for n in range(4_000)
+    ]
+    kinds = ["view"] * 12 + ["click"] * 4 + ["cart_add"] * 2 + ["purchase"] * 1
+    while len(records) < count:
+        item = f"item{int(4_000 * rng.random() ** 2)}"
+        if rng.random() < 0.1:
+            records.append(Signal(item=item, stock=rng.randrange(50)))
+            continue
+        session = rng.randrange(40_000)
+        records.append(
+            Event(
+                rng.choice(kinds),
+                user=f"user{session // 2}" if session % 2 else None,
+                session=f"session{session}",
+                item=item,
+                time=START_MS + len(records) * 20,
+                id=f"event-{len(records):012d}",
+                context=Context(country=rng.choice(["UK", "DE", "FR"])),
+            )
+        )
+    return [records[at : at + BATCH] for at in range(0, count, BATCH)]
+
+
+def fold_seconds(batches: list[list[Record]]) -> float:
+    state = State()
+    began = time.perf_counter()
+    for batch in batches:
+        state.apply(batch, state.offset + len(batch))
+    return time.perf_counter() - began
+
+
+def restart_seconds(batches: list[list[Record]]) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        log = SqliteLog(Path(folder) / "log.db")
+        for batch in batches:
+            log.append(batch)
+        log.close()
+        began = time.perf_counter()
+        engine = Engine(SqliteLog(Path(folder) / "log.db"))
+        engine.load()
+        return time.perf_counter() - began
+
+
+def plain_seconds(batches: list[list[Record]]) -> float:
+    """Counts per item, the last 20 items per session, pairs of neighbours: in dicts."""
+    import msgspec
+
+    lines = [msgspec.json.encode(record) for batch in batches for record in batch]
+    began = time.perf_counter()
+    counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    recent: defaultdict[str, deque[str]] = defaultdict(lambda: deque(maxlen=20))
+    following: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    stock: dict[str, int] = {}
+    seen: set[str] = set()
+    for line in lines:
+        record = json.loads(line)
+        if record["kind"] == "signal":
+            stock[record["item"]] = record["stock"]
+        elif record["kind"] == "event" and record["id"] not in seen:
+            seen.add(record["id"])
+            item, items = record["item"], recent[record["session"]]
+            counts[item][record["type"]] += 1
+            for before in list(items)[-3:]:
+                following[before][item] += 1
+            items.append(item)
+    return time.perf_counter() - began
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--records", type=int, default=1_000_000)
+    options.add_argument("--json", action="store_true")
+    given = options.parse_args()
+    batches = shop(given.records, random.Random(1))
+    fold_seconds(batches[:2])
+    seconds = {
+        "fold": min(fold_seconds(batches) for _ in range(2)),
+        "restart": restart_seconds(batches),
+        "plain_python": plain_seconds(batches),
+    }
+    for name, value in seconds.items():
+        rate = given.records / value
+        print(f"{name:14} {value:7.2f} s  {rate:12,.0f} records/s  {1e6 / rate:6.2f} us a record")
+    if given.json:
+        print(json.dumps({f"{k}_records_per_s": given.records / v for k, v in seconds.items()}))
+
+
+if __name__ == "__main__":
+    main()
