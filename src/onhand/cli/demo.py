@@ -1,6 +1,7 @@
 """`onhand demo`: a real shop's days as live traffic, in one command."""
 
 import gc
+import signal
 import sys
 import tempfile
 import time
@@ -53,6 +54,8 @@ def demo(
 ) -> None:
     """Play a real gift shop as live traffic: purchases, browsing, stock, and pages."""
     console = Console()
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, signal.default_int_handler)  # whoever ends it, the server ends too
     try:
         with demo_folder(data) as folder:
             good = Demo(console, folder, speed).run(until, port, seconds)

@@ -19,6 +19,7 @@ __all__ = ["Scene", "curl_lines", "draw_panel", "draw_summary", "plain_line"]
 
 TIER_STYLES = ("cyan", "green", "yellow", "magenta", "blue", "red")
 BAR_CELLS = 40
+PANEL_COLUMNS = 116
 LIST_ROWS = 6
 
 
@@ -81,6 +82,7 @@ def draw_panel(scene: Scene, now_s: float, elapsed_s: float, total_s: float | No
         box=box.ROUNDED,
         border_style="dim",
         padding=(1, 2, 0, 2),
+        width=PANEL_COLUMNS,
     )
 
 
@@ -170,7 +172,14 @@ def followed_block(scene: Scene) -> Group:
             Text("" if stock is None else f"{stock:,} left", style="dim"),
             Text("new" if new else "", style="bold green"),
         )
+    fill_rows(table, len(followed.after))
     return Group(followed_line(scene), table)
+
+
+def fill_rows(table: Table, filled: int) -> None:
+    """Empty rows up to `LIST_ROWS`, so that the panel keeps its height."""
+    for _ in range(LIST_ROWS - filled):
+        table.add_row("")
 
 
 def followed_line(scene: Scene) -> Text:
@@ -179,10 +188,9 @@ def followed_line(scene: Scene) -> Text:
     if not followed.clicked:
         return Text("A visitor is about to click …", style="bold")
     return Text.assemble(
-        (f"{followed.session} ", "dim"),
-        ("clicked ", "bold"),
-        (scene.title(followed.clicked), "bold cyan"),
-        (f"  {followed.answered_ms:.1f} ms later", "dim"),
+        ("A visitor clicks ", "bold"),
+        (scene.title(followed.clicked, 30), "bold cyan"),
+        (f" and {followed.answered_ms:.1f} ms later sees", "dim"),
     )
 
 
@@ -192,8 +200,10 @@ def newest_block(scene: Scene) -> Table:
     table.add_column(style="dim", justify="right")
     table.add_column(no_wrap=True)
     table.add_row("", Text("Newest sell-outs", style="bold"))
-    for played_ms, item in list(scene.tally.newest)[:LIST_ROWS]:
+    newest = list(scene.tally.newest)[:LIST_ROWS]
+    for played_ms, item in newest:
         table.add_row(scene.shop_time(played_ms), scene.title(item, 30))
+    fill_rows(table, len(newest))
     return table
 
 

@@ -9,6 +9,7 @@ import uvloop
 
 from onhand.offline.shop.client import Client
 from onhand.offline.shop.panel import Scene
+from onhand.offline.shop.server import HOST
 from onhand.offline.shop.traffic import Traffic
 
 __all__ = ["Player"]
@@ -32,17 +33,23 @@ class Player(threading.Thread):
 
     def run(self) -> None:
         """Play."""
-        uvloop.run(self._run())
-        self._ended_s = time.monotonic()
+        try:
+            uvloop.run(self._run())
+        except Exception as error:
+            self._scene.tally.error = f"{type(error).__name__}: {error}"
+            raise
+        finally:
+            self._ended_s = time.monotonic()
 
     async def _run(self) -> None:
         scene = self._scene
-        client = Client("127.0.0.1", self._port)
+        pages, writes = Client(HOST, self._port), Client(HOST, self._port)
         self._loop = asyncio.get_running_loop()
-        self._traffic = Traffic(client, scene.play.live(), scene.speed, scene.tally)
+        self._traffic = Traffic(pages, writes, scene.play.live(), scene.speed, scene.tally)
         self._started_s = time.monotonic()
         await self._traffic.run(self._seconds)
-        await client.close()
+        await pages.close()
+        await writes.close()
 
     def wait(self, seconds: float) -> bool:
         """Wait a little; whether it still plays."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-__all__ = ["Server", "ServerError", "free_port"]
+__all__ = ["HOST", "Server", "ServerError", "free_port"]
 
 HOST = "127.0.0.1"
 READY_S = 60.0

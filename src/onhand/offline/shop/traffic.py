@@ -23,7 +23,7 @@ from onhand.offline.shop.visits import Moment, Page
 
 __all__ = ["Traffic", "recommend_path"]
 
-TICK_S = 0.005
+TICK_S = 0.02
 BATCH = 500
 LATE_S = 0.25
 FOLLOW_S = 1.5
@@ -35,12 +35,16 @@ KEPT_OFF = re.compile(rb'^onhand_items_kept_off_total\{reason="sold_out"\} (\S+)
 
 
 class Traffic:
-    """The live traffic of one run: `speed` shop seconds a second."""
+    """The live traffic of one run: `speed` shop seconds a second.
+
+    Pages and writes go through clients of their own, so that no batch queues behind pages.
+    """
 
     def __init__(
-        self, client: Client, moments: Iterator[Moment], speed: float, tally: Tally
+        self, pages: Client, writes: Client, moments: Iterator[Moment], speed: float, tally: Tally
     ) -> None:
-        self._client = client
+        self._pages = pages
+        self._writes = writes
         self._moments = moments
         self._speed = speed
         self._tally = tally
@@ -113,7 +117,7 @@ class Traffic:
     async def _read(self, page: Page) -> None:
         """Read one page and check the answer."""
         asked_s = time.monotonic()
-        reply = await self._client.get(recommend_path(page))
+        reply = await self._pages.get(recommend_path(page))
         answered_s = time.monotonic()
         tally = self._tally
         if reply.status != 200:
@@ -147,7 +151,7 @@ class Traffic:
         now_ms = time.time_ns() // 1_000_000
         for event in batch:
             event.time = now_ms
-        report = self._report(await self._client.send("POST", "/v1/events", batch))
+        report = self._report(await self._writes.send("POST", "/v1/events", batch))
         tally = self._tally
         tally.events += report.accepted
         tally.purchases += sum(event.type == "purchase" for event in batch)
@@ -159,7 +163,7 @@ class Traffic:
         while not self.stop.is_set() or self._signals:
             if self._items:
                 items, self._items = self._items, []
-                self._report(await self._client.send("PUT", "/v1/items", items))
+                self._report(await self._writes.send("PUT", "/v1/items", items))
                 self._tally.arrivals += len(items)
             batch, self._signals = self._signals[:BATCH], self._signals[BATCH:]
             if batch:
@@ -171,7 +175,7 @@ class Traffic:
         tally = self._tally
         changes = [(signal.item, signal.stock) for signal in batch if isinstance(signal.stock, int)]
         tally.restocks += sum(tally.sold_out.send(item, stock) for item, stock in changes)
-        self._report(await self._client.send("POST", "/v1/signals", batch))
+        self._report(await self._writes.send("POST", "/v1/signals", batch))
         now_s = time.monotonic()
         tally.signals += len(batch)
         for item, stock in changes:
@@ -221,7 +225,7 @@ class Traffic:
 
     async def _list(self, page: Page) -> Recommendation:
         asked_s = time.monotonic()
-        reply = await self._client.get(recommend_path(page))
+        reply = await self._pages.get(recommend_path(page))
         if reply.status != 200:
             raise RefusedError(f"the server answered {reply.status} to a page read")
         answer = RECOMMENDATION.decode(reply.body)
@@ -231,7 +235,7 @@ class Traffic:
     async def _watch(self) -> None:
         """Read what the server counts itself: the sold-out items it kept off pages."""
         while not self.stop.is_set():
-            reply = await self._client.get("/metrics")
+            reply = await self._writes.get("/metrics")
             kept = KEPT_OFF.search(reply.body)
             if kept:
                 self._tally.kept_off = int(float(kept[1]))
