@@ -28,7 +28,7 @@ test: check  ## check, then every test
 	$(BIN)/pytest
 
 bench: setup  ## every benchmark, each against something outside in the same run
-	@set -e; for script in bench/*.py; do echo "== $$script"; $(BIN)/python $$script; done
+	@set -e; for script in $(filter-out bench/make_%,$(wildcard bench/*.py)); do echo "== $$script"; $(BIN)/python $$script; done
 
 clean:  ## remove .venv and caches; a data folder stays
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis .import_linter_cache bench/out dist
