@@ -99,7 +99,7 @@ class DecisionStore:
         self._thread = threading.Thread(target=self._run, name="decisions", daemon=True)
         self._thread.start()
 
-    def put(self, id: str, body: bytes) -> None:  # noqa: A002 -- the field's own word
+    def put(self, id: str, body: bytes) -> None:
         """Store `body` under `id` soon. Waits for nothing; drops it when the queue is full.
 
         `id` is unique and holds no NUL.
@@ -110,7 +110,7 @@ class DecisionStore:
         self._queued[id] = body
         self._queue.append((id, body))
 
-    def get(self, id: str) -> bytes | None:  # noqa: A002
+    def get(self, id: str) -> bytes | None:
         """Return the body put under `id`, also while it waits; None when it is not there."""
         body = self._queued.get(id)
         if body is not None:
