@@ -1,10 +1,13 @@
 from collections import Counter
+from copy import copy
+from datetime import date
 from itertools import islice, pairwise
 
 import msgspec
 import pytest
 
 from onhand.contracts.checks import check
+from onhand.contracts.errors import Invalid
 from onhand.contracts.records import Event, Item, Signal
 from onhand.offline.shop.play import LONGEST_GAP_MS, Moment, Page, Play
 from onhand.offline.shop.visits import DERIVED
@@ -112,8 +115,8 @@ def test_the_catalogue_at_the_opening(play: Play):
     assert all(isinstance(item.created, int) and item.created < NOW_MS for item in items)
 
 
-def test_when_the_books_end_the_days_begin_again():
-    play = Play()
+def test_when_the_books_end_the_days_begin_again(play: Play):
+    play = copy(play)
     play.coming = play.coming[:3]
     play.shelves = play.shelves._replace(moments=play.shelves.moments[:5])
     sessions = [
@@ -130,3 +133,16 @@ def test_the_sample_is_somebody_and_something_real(play: Play):
     sample = play.sample()
     assert sample.item in play.products
     assert int(sample.user) in {basket.customer for basket in play.past}
+
+
+@pytest.mark.parametrize("until", [date(2010, 2, 28), date(2011, 12, 10)])
+def test_a_day_outside_the_books_is_refused(until: date):
+    with pytest.raises(Invalid, match="2010-03-01 to 2011-12-09"):
+        Play(until)
+
+
+@pytest.mark.parametrize("until", [date(2010, 3, 1), date(2011, 12, 9)])
+def test_the_first_and_the_last_day_can_be_played(until: date):
+    play = Play(until)
+    assert len(list(islice(play.live(), 1_000))) == 1_000
+    assert play.sample().item

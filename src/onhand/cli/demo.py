@@ -47,7 +47,7 @@ def demo(
     ] = 8080,
     speed: Annotated[
         float, typer.Option(min=1, max=100_000, help="Seconds of the shop in one second.")
-    ] = 1800,
+    ] = 900,
     until: Annotated[
         datetime, typer.Option(formats=["%Y-%m-%d"], help="The day of the shop that is played.")
     ] = DEFAULT_DAY,

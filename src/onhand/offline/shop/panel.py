@@ -239,7 +239,7 @@ def draw_summary(scene: Scene, elapsed_s: float) -> Table:
             f"{tally.events:,}",
             f"{tally.events / seconds:,.0f} a second, {tally.rejected} refused",
         ),
-        ("purchases", f"{tally.purchases:,}", f"by {tally.visitors:,} visitors"),
+        ("purchases", f"{tally.purchases:,}", f"lines; {tally.visitors:,} visitors came"),
         (
             "decisions",
             f"{tally.decisions:,}",

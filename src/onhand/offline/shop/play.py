@@ -2,7 +2,8 @@
 
 A `Play` opens at a moment of the shop's books. Before it lies the history, after it come the days
 that are played live, faster than they were; nights are skipped. The same seed plays the same
-moments. When the books end, the days begin again as the next round, with ids of their own.
+moments. After a month, or where the books end, the days begin again as the next round, with
+ids of their own.
 """
 
 from collections import Counter
@@ -14,6 +15,7 @@ from math import inf
 from random import Random
 from typing import NamedTuple
 
+from onhand.contracts.errors import Invalid
 from onhand.contracts.records import Event, Item, Signal
 from onhand.offline.shop.ledger import LAST_DAY, Basket, Product, catalogue, days, history
 from onhand.offline.shop.stock import plan_shelves
@@ -32,14 +34,20 @@ __all__ = ["UNTIL", "Moment", "Page", "Play", "Sample"]
 UNTIL = date(2011, 11, 10)
 """A busy Thursday before Christmas: 127 orders."""
 
+FIRST_UNTIL = date(2010, 3, 1)
+"""The first day with a whole history before it."""
+
 OPENING = time(10)
 """The time of that day that becomes now."""
 
-HISTORY_DAYS, BROWSED_DAYS, RECENT_DAYS = 90, 5, 60
+HISTORY_DAYS, BROWSED_DAYS, RECENT_DAYS = 90, 7, 60
+PLAYED = timedelta(days=30)
+"""After these days, or where the books end, the days begin again."""
+
 SHOPPERS_LIVE = 24
 """Window shoppers for each buyer: of 25 visits one buys, an ordinary share."""
 
-SHOPPERS_BEFORE = 4
+SHOPPERS_BEFORE = 8
 """The same in the history, where fewer do."""
 
 LONGEST_GAP_MS = 5 * 60_000
@@ -55,16 +63,21 @@ class Sample(NamedTuple):
 
 
 class Play:
-    """The shop around one moment of its books, which becomes `now_ms`."""
+    """The shop around one moment of its books, which becomes `now_ms`.
+
+    Raises `Invalid` for a day that the books do not cover.
+    """
 
     def __init__(self, until: date = UNTIL, now_ms: int | None = None, seed: int = 1) -> None:
+        if not FIRST_UNTIL <= until <= LAST_DAY:
+            raise Invalid("day", f"{until} cannot be played: choose {FIRST_UNTIL} to {LAST_DAY}")
         self.opening = datetime.combine(until, OPENING, UTC)
         self.opening_ms = int(self.opening.timestamp() * 1000)
         self._shift_ms = 0 if now_ms is None else now_ms - self.opening_ms
         self.seed = seed
         self.products = {product.code: product for product in catalogue()}
         self.past = history(self.opening, self.opening - timedelta(days=HISTORY_DAYS))
-        self.coming = list(chain.from_iterable(days(self.opening, LAST_DAY + timedelta(days=1))))
+        self.coming = list(chain.from_iterable(days(self.opening, until + PLAYED)))
         self.shelves = plan_shelves(self.coming, self._since(RECENT_DAYS), seed)
         self._stroll = Stroll(self.past)
         self._titles = {code: product.title for code, product in self.products.items()}
@@ -82,7 +95,7 @@ class Play:
         bought = self.past[: len(self.past) - len(browsed)]
         early = chain.from_iterable(purchases(basket) for basket in bought)
         late = self._visits(browsed, SHOPPERS_BEFORE)
-        for at_ms, event in chain(early, late):
+        for at_ms, event in merge(early, late, key=time_of):
             if isinstance(event, Event) and at_ms < self.opening_ms:
                 event.time = at_ms + self._shift_ms
                 event.id = None

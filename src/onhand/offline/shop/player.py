@@ -14,6 +14,8 @@ from onhand.offline.shop.traffic import Traffic
 
 __all__ = ["Player"]
 
+STOP_S = 10.0
+
 
 class Player(threading.Thread):
     """Plays a scene against the server on a port, for some seconds or until `end`."""
@@ -25,6 +27,7 @@ class Player(threading.Thread):
         self._traffic: Traffic | None = None
         self._started_s = time.monotonic()
         self._ended_s = 0.0
+        self._ended = threading.Event()
 
     @property
     def elapsed_s(self) -> float:
@@ -40,6 +43,7 @@ class Player(threading.Thread):
             raise
         finally:
             self._ended_s = time.monotonic()
+            self._ended.set()
 
     async def _run(self) -> None:
         scene = self._scene
@@ -52,13 +56,15 @@ class Player(threading.Thread):
         await writes.close()
 
     def wait(self, seconds: float) -> bool:
-        """Wait a little; whether it still plays."""
-        self.join(seconds)
-        return self.is_alive()
+        """Wait a little; whether it still plays.
+
+        On an event, not with `join`: one that Ctrl-C interrupts takes the thread for ended.
+        """
+        return not self._ended.wait(seconds)
 
     def end(self) -> None:
         """Stop playing, and wait for that."""
-        if self._loop is not None and self._traffic is not None and self.is_alive():
-            with suppress(RuntimeError):  # the loop closed between the question and the call
+        if self._loop is not None and self._traffic is not None:
+            with suppress(RuntimeError):  # the loop is closed: it has ended by itself
                 self._loop.call_soon_threadsafe(self._traffic.stop.set)
-        self.join(10)
+        self._ended.wait(STOP_S)
