@@ -44,9 +44,13 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     body_bytes: Annotated[
         int, Meta(ge=1024, le=2**30, description="Largest request body in bytes; over it: 413.")
     ] = 16 * 1024 * 1024
-    body_seconds: Annotated[
+    request_seconds: Annotated[
         float,
-        Meta(gt=0, le=3600, description="Time a client has to send a whole request; over it: 408."),
+        Meta(
+            gt=0,
+            le=3600,
+            description="Time a client has to send a head, and then a body; over it: 408.",
+        ),
     ] = 30.0
     batch_records: Annotated[
         int,

@@ -3,6 +3,7 @@
 import logging
 from ipaddress import ip_address
 from pathlib import Path
+from typing import NamedTuple
 
 from onhand.contracts.records import (
     EVENT_TYPES,
@@ -34,13 +35,23 @@ def build_engine(settings: Settings) -> Engine:
 
     Raises `LogRefused` when another process holds the log.
     """
+    return _open(settings).engine
+
+
+class _Opened(NamedTuple):
+    """What lies in a data folder."""
+
+    engine: Engine
+    log: SqliteLog
+    decisions: DecisionStore
+
+
+def _open(settings: Settings) -> _Opened:
     folder = Path(settings.data)
     folder.mkdir(parents=True, exist_ok=True)
-    return Engine(
-        SqliteLog(folder / "log.db"),
-        folder / "checkpoints",
-        DecisionStore(folder / "decisions.db"),
-    )
+    log = SqliteLog(folder / "log.db")
+    decisions = DecisionStore(folder / "decisions.db")
+    return _Opened(Engine(log, folder / "checkpoints", decisions), log, decisions)
 
 
 def serve(settings: Settings) -> bool:
@@ -51,8 +62,16 @@ def serve(settings: Settings) -> bool:
     """
     bound = listen(settings.host, settings.port)
     host, port = bound.getsockname()[:2]
-    service = Service(build_engine(settings), settings, warm_kernels)
-    server = Server(App(service))
+    opened = _open(settings)
+    service = Service(opened.engine, settings, warm_kernels)
+    service.metrics.gauges |= {
+        "onhand_log_offset": ("Offset of the last durable record.", lambda: opened.log.last),
+        "onhand_decisions_dropped": (
+            "Decision records that the disk was too slow to keep.",
+            lambda: opened.decisions.dropped,
+        ),
+    }
+    server = Server(App(service), settings.request_seconds)
     service.on_failure = server.fail
     if not is_loopback(host):
         _log.warning(

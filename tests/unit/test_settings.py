@@ -42,7 +42,7 @@ def test_onhand_toml_in_the_working_folder(tmp_path: Path, monkeypatch: pytest.M
         ('port = "many"', "port"),
         ("port = 70000", "port"),
         ("port = ", "not TOML"),
-        ("body_seconds = 0", "body_seconds"),
+        ("request_seconds = 0", "request_seconds"),
         ('data = ""', "data"),
     ],
 )

@@ -61,7 +61,7 @@ class AdminRoutes:
             request.scope,
             request.receive,
             service.settings.body_bytes,
-            service.settings.body_seconds,
+            service.settings.request_seconds,
         )
         return await self._write(parse_item_patch(body.content, item, service.now_ms()))
 
@@ -74,7 +74,7 @@ class AdminRoutes:
         """Answer a decision record."""
         self._service.require_ready()
         record = self._service.engine.decision(request.path_params["id"])
-        return Response(record, media_type=_JSON)
+        return Response(record + b"\n", media_type=_JSON)
 
     async def metrics(self, _request: Request) -> Response:
         """Answer the counters."""
@@ -114,7 +114,7 @@ class AdminRoutes:
         return self._json(report, 202)
 
     def _json(self, value: Any, status: int = 200) -> Response:
-        return Response(self._encode(value), status, media_type=_JSON)
+        return Response(self._encode(value) + b"\n", status, media_type=_JSON)
 
 
 class _Path:

@@ -94,7 +94,7 @@ class HotRoutes:
     async def _read_recommend(self, slot: str, scope: Scope, receive: Receive) -> RecommendRequest:
         refuse_query(scope)
         settings = self._service.settings
-        body = await read_body(scope, receive, settings.body_bytes, settings.body_seconds)
+        body = await read_body(scope, receive, settings.body_bytes, settings.request_seconds)
         return parse_recommend(body.content, slot)
 
     def _decide(self, request: RecommendRequest) -> Recommendation:
@@ -165,7 +165,7 @@ class HotRoutes:
         service.require_ready()
         refuse_query(scope)
         limits = service.limits
-        body = await read_body(scope, receive, limits.body_bytes, service.settings.body_seconds)
+        body = await read_body(scope, receive, limits.body_bytes, service.settings.request_seconds)
         parsed = parse(body.content, body.ndjson, service.now_ms(), limits)
         report = merge(parsed, await service.write(parsed.records), limits)
         self._metrics.count_report(kind, report)

@@ -91,7 +91,7 @@ def describe(error: OnhandError, extra: dict[str, Any] | None = None) -> tuple[b
         "detail": error.message,
         "code": error.code,
     }
-    body = _encode(fields | extra if extra else fields)
+    body = _encode(fields | extra if extra else fields) + b"\n"
     headers = [_PROBLEM, (b"content-length", b"%d" % len(body))]
     if status == 503:
         headers.append(_RETRY)
@@ -108,7 +108,9 @@ async def send_problem(send: Send, error: OnhandError, extra: dict[str, Any] | N
 
 
 async def send_json(send: Send, status: int, body: bytes) -> None:
-    """Answer with encoded JSON: two messages, no other work."""
+    """Answer with encoded JSON, a line end behind it: a shell's next prompt begins on its own
+    line."""
+    body = body + b"\n"
     await send(
         {
             "type": "http.response.start",

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import signal
 import socket
+import sys
 from collections.abc import Generator
 from types import FrameType
 from typing import Final, cast
@@ -25,9 +26,12 @@ from onhand.serving.problems import HttpError, describe
 __all__ = ["Server", "listen"]
 
 _HEAD_BYTES: Final = 64 * 1024
-_HEAD_S: Final = 10.0
 _REST_S: Final = 30.0
 """How long a client may go on sending a body that was refused already."""
+_STOP_S: Final = 30
+"""How long requests may take to finish after SIGTERM."""
+_SWITCH_S: Final = 0.0005
+"""How long another thread may keep the interpreter from the event loop; Python's own is 5 ms."""
 
 
 class Connection(HttpToolsProtocol):
@@ -77,26 +81,26 @@ class Connection(HttpToolsProtocol):
         """Answer what is not HTTP."""
         self._refuse(400, "not_http", f"{msg} This port speaks HTTP/1.1.")
 
-    def close_if_slow(self, now_s: float) -> None:
+    def close_if_slow(self, now_s: float, limit_s: float) -> None:
         """Give up on a head or a refused body that has been coming for too long."""
-        if self._head_began_s and now_s - self._head_began_s > _HEAD_S:
+        if self._head_began_s and now_s - self._head_began_s > limit_s:
             if self._head_bytes:
-                self._refuse(408, "slow_head", f"No whole request came within {_HEAD_S:g} s.")
+                self._refuse(408, "slow_head", f"No whole request came within {limit_s:g} s.")
             else:
                 self.transport.close()
         elif self._rest_began_s and now_s - self._rest_began_s > _REST_S:
             self.transport.close()
 
-    def _answered(self) -> bool:
-        """Whether no request of this connection waits for its answer."""
+    def _may_answer(self) -> bool:
+        """Whether no answer is half sent."""
         cycle = cast("RequestResponseCycle | None", self.cycle)
-        return cycle is None or cycle.response_complete
+        return cycle is None or cycle.response_complete or not cycle.response_started
 
     def _refuse(self, status: int, code: str, message: str) -> None:
         self._head_began_s = 0.0
         if self.transport.is_closing():
             return
-        if self._answered():
+        if self._may_answer():
             body, headers = describe(HttpError(status, code, message))
             lines = b"".join(b"%b: %b\r\n" % header for header in headers)
             self.transport.write(STATUS_LINE[status] + lines + b"connection: close\r\n\r\n" + body)
@@ -106,7 +110,8 @@ class Connection(HttpToolsProtocol):
 class Server(uvicorn.Server):
     """Serves one application until SIGTERM or SIGINT, then finishes what it began."""
 
-    def __init__(self, app: ASGIApp, stop_s: int = 30) -> None:
+    def __init__(self, app: ASGIApp, request_s: float) -> None:
+        self._request_s = request_s
         super().__init__(
             uvicorn.Config(
                 app,
@@ -119,11 +124,16 @@ class Server(uvicorn.Server):
                 server_header=False,
                 proxy_headers=False,
                 timeout_keep_alive=75,
-                timeout_graceful_shutdown=stop_s,
+                timeout_graceful_shutdown=_STOP_S,
                 backlog=2048,
             )
         )
         self.failed = False
+
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until asked to stop."""
+        sys.setswitchinterval(_SWITCH_S)
+        super().run(sockets)
 
     def fail(self) -> None:
         """Stop, and say that it was not by request."""
@@ -151,7 +161,7 @@ class Server(uvicorn.Server):
             now_s = asyncio.get_running_loop().time()
             for connection in tuple(self.server_state.connections):
                 if isinstance(connection, Connection):
-                    connection.close_if_slow(now_s)
+                    connection.close_if_slow(now_s, self._request_s)
         return await super().on_tick(counter)
 
 

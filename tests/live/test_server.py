@@ -1,0 +1,257 @@
+"""The server from outside: every route, and what a stop and a restart keep."""
+
+import json
+import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from onhand.serving.routes import ROUTES
+
+if TYPE_CHECKING:
+    from tests.live.conftest import Live, Start
+
+pytestmark = [pytest.mark.live, pytest.mark.usefixtures("shop")]
+
+
+def view(session: str, item: str, **fields: Any) -> dict[str, Any]:
+    return {"type": "view", "session": session, "item": item, **fields}
+
+
+def test_a_click_changes_the_next_answer(server: "Live") -> None:
+    report = server.post_events([view("s-click", "i1"), view("s-click", "i2")])
+    assert (report["accepted"], report["rejected"], report["duplicates"]) == (2, 0, 0)
+    page = server.client.get("/v1/recommend/home", params={"session": "s-click", "n": 5}).json()
+    assert page["as_of"] >= report["offset"]
+    assert page["slot"] == "home"
+    assert page["degraded"] is None
+    assert 1 <= len(page["items"]) <= 5
+
+
+def test_a_sold_out_item_is_gone_from_the_next_answer(server: "Live") -> None:
+    ask = {"session": "s-gone", "n": 100}
+    before = server.client.get("/v1/recommend/home", params=ask).json()
+    first = before["items"][0]["id"]
+    answer = server.client.post("/v1/signals", json={"item": first, "stock": 0})
+    assert answer.status_code == 202
+    after = server.client.get("/v1/recommend/home", params=ask).json()
+    assert first not in [item["id"] for item in after["items"]]
+    assert server.client.post("/v1/signals", json={"item": first, "stock": 3}).status_code == 202
+
+
+def test_get_and_post_ask_the_same(server: "Live") -> None:
+    by_get = server.client.get(
+        "/v1/recommend/product?session=s9&n=3&item=i3&exclude=i4,i6&exclude=i7&country=GB"
+    ).json()
+    by_post = server.client.post(
+        "/v1/recommend/product",
+        json={
+            "session": "s9",
+            "n": 3,
+            "item": "i3",
+            "exclude": ["i4", "i6", "i7"],
+            "context": {"country": "GB"},
+        },
+    ).json()
+    assert by_get["items"] == by_post["items"]
+    assert not {"i3", "i4", "i6", "i7"} & {item["id"] for item in by_get["items"]}
+
+
+def test_similar(server: "Live") -> None:
+    page = server.client.get("/v1/similar/i1", params={"n": 4}).json()
+    assert page["slot"] == "similar"
+    assert len(page["items"]) == 4
+    assert server.client.get("/v1/similar/nothing").status_code == 404
+
+
+def test_an_item_s_life(server: "Live") -> None:
+    client = server.client
+    path = "/v1/items/life%2Fone"
+    assert client.put("/v1/items", json={"id": "life/one", "title": "A"}).status_code == 202
+    assert client.patch(path, json={"price": 3.5}).status_code == 202
+    found = client.get(path).json()
+    assert (found["item"]["title"], found["price"]) == ("A", 3.5)
+    assert client.delete(path).status_code == 202
+    assert client.get(path).status_code == 404
+    for gone in (client.patch(path, json={"price": 1}), client.delete(path)):
+        assert gone.status_code == 404
+        assert gone.json()["code"] == "unknown_item"
+
+
+def test_a_decision_s_record(server: "Live") -> None:
+    page = server.client.get("/v1/recommend/home", params={"session": "s-record"}).json()
+    record = server.client.get(f"/v1/decisions/{page['decision']}")
+    assert record.status_code == 200
+    assert record.headers["content-type"] == "application/json"
+    assert page["decision"] in record.text
+    assert server.client.get("/v1/decisions/none").status_code == 404
+
+
+def test_ndjson_and_one_bad_line(server: "Live") -> None:
+    lines = "\n".join(
+        [json.dumps(view("n1", "i1")), '{"type":"view"}', "nonsense", json.dumps(view("n1", "i2"))]
+    )
+    answer = server.client.post(
+        "/v1/events", content=lines, headers={"content-type": "application/x-ndjson"}
+    )
+    assert answer.status_code == 202
+    report = answer.json()
+    assert (report["accepted"], report["rejected"]) == (2, 2)
+    assert [error["index"] for error in report["errors"]] == [1, 2]
+
+
+def test_nothing_accepted_is_422_and_duplicates_are_202(server: "Live") -> None:
+    refused = server.client.post("/v1/events", json=[{"type": "view"}, {"type": "x y"}])
+    assert refused.status_code == 422
+    assert refused.headers["content-type"] == "application/problem+json"
+    document = refused.json()
+    assert (document["code"], document["rejected"]) == ("nothing_accepted", 2)
+    assert [error["index"] for error in document["errors"]] == [0, 1]
+    event = view("twice", "i1", id="twice-1")
+    assert server.post_events([event])["accepted"] == 1
+    assert server.post_events([event]) | {"offset": 0, "errors": []} == {
+        "accepted": 0,
+        "duplicates": 1,
+        "rejected": 0,
+        "offset": 0,
+        "errors": [],
+    }
+    assert server.post_events([])["accepted"] == 0
+
+
+def test_operation_routes(server: "Live") -> None:
+    client = server.client
+    assert client.get("/healthz").json()["status"] == "ok"
+    assert client.get("/readyz").json()["ready"] is True
+    assert client.get("/openapi.json").json()["openapi"] == "3.1.0"
+    for path in ("/", "/docs"):
+        page = client.get(path)
+        assert page.status_code == 200
+        assert page.headers["content-type"].startswith("text/html")
+        assert "src=" not in page.text.replace("data:", "")
+        assert "://" not in page.text.replace("http://127.0.0.1", "").replace(
+            "http://www.w3.org/2000/svg", ""
+        )
+    text = client.get("/metrics").text
+    for name in (
+        "onhand_requests_total",
+        "onhand_decisions_total",
+        "onhand_records_accepted_total",
+        "onhand_records_rejected_total",
+        "onhand_items_kept_off_total",
+        "onhand_page_read_seconds_bucket",
+        "onhand_ingest_seconds_bucket",
+        "onhand_commit_seconds_bucket",
+        "onhand_commit_requests_bucket",
+        "onhand_event_loop_lag_seconds_bucket",
+        "onhand_fold_offset",
+        "onhand_log_offset",
+    ):
+        assert name in text
+    assert client.head("/healthz").status_code == 200
+    assert client.head("/v1/recommend/home").status_code == 200
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.name)
+def test_every_route_of_the_table_is_served(server: "Live", route: Any) -> None:
+    path = route.path.format(slot="home", item="i1", id="i1")
+    body = route.body.example if route.body else None
+    answer = server.client.request(route.method, path, json=body)
+    assert answer.status_code in (*route.answers, 404), answer.text
+    if answer.status_code == 404:
+        assert answer.json()["code"].startswith("unknown_")
+        assert answer.json()["code"] != "unknown_route"
+
+
+def test_concurrent_posts_share_commits(server: "Live") -> None:
+    before = server.metric("onhand_commit_seconds_count")
+    posts, threads = 40, 20
+
+    def post(worker: int) -> int:
+        with httpx.Client(base_url=server.url, timeout=60) as client:
+            for number in range(posts):
+                event = view(f"w{worker}", "i1", id=f"w{worker}-{number}")
+                assert client.post("/v1/events", json=event).status_code == 202
+        return posts
+
+    with ThreadPoolExecutor(threads) as pool:
+        assert sum(pool.map(post, range(threads))) == posts * threads
+    commits = server.metric("onhand_commit_seconds_count") - before
+    assert commits < posts * threads / 2
+
+
+def test_a_stop_is_graceful_and_a_restart_remembers(start: "Start") -> None:
+    first = start()
+    assert first.client.put("/v1/items", json={"id": "a", "stock": 3}).status_code == 202
+    offset = first.post_events([view("s", "a", id="once")])["offset"]
+    page = first.client.get("/v1/recommend/home?session=t").json()
+    assert first.stop() == 0
+    assert any((first.data / "checkpoints").iterdir())
+
+    second = start()
+    assert second.client.get("/readyz").json() == {"ready": True, "offset": offset}
+    assert second.post_events([view("s", "a", id="once")])["duplicates"] == 1
+    again = second.client.get("/v1/recommend/home?session=t").json()
+    assert again["items"] == page["items"]
+    assert again["as_of"] == offset
+
+
+def test_what_is_acknowledged_before_a_stop_is_there_after_it(start: "Start") -> None:
+    first = start()
+    acknowledged: list[int] = []
+
+    def post(worker: int) -> None:
+        number = 0
+        with httpx.Client(base_url=first.url, timeout=60) as client:
+            while True:
+                events = [view(f"w{worker}", "a", id=f"w{worker}-{number}-{k}") for k in range(5)]
+                try:
+                    answer = client.post("/v1/events", json=events)
+                except httpx.TransportError:
+                    return
+                if answer.status_code != 202:
+                    return
+                acknowledged.append(answer.json()["accepted"])
+                number += 1
+
+    workers = [threading.Thread(target=post, args=(number,)) for number in range(4)]
+    for worker in workers:
+        worker.start()
+    while len(acknowledged) < 50:
+        assert first.process.poll() is None
+    assert first.stop() == 0
+    for worker in workers:
+        worker.join()
+    second = start()
+    assert second.client.get("/readyz").json()["offset"] >= sum(acknowledged)
+
+
+def test_a_kill_loses_nothing_acknowledged(start: "Start") -> None:
+    first = start()
+    offset = first.post_events([view("s", "a", id=f"k{number}") for number in range(100)])["offset"]
+    first.stop(signal.SIGKILL)
+    second = start()
+    assert second.client.get("/readyz").json()["offset"] == offset
+    assert second.post_events([view("s", "a", id="k7")])["duplicates"] == 1
+
+
+def test_a_second_server_on_the_same_folder_says_so(start: "Start", tmp_path: Path) -> None:
+    first = start()
+    with pytest.raises(AssertionError, match="open in another process"):
+        start()
+    assert first.client.get("/readyz").status_code == 200
+    assert tmp_path == first.data.parent
+
+
+def test_a_checkpoint_is_taken_while_serving(start: "Start") -> None:
+    live = start(ONHAND_CHECKPOINT_RECORDS="50")
+    live.post_events([view("s", "a") for _ in range(60)])
+    for number in range(20):
+        live.post_events([view("s", "a", id=f"c{number}")])
+    folder = live.data / "checkpoints"
+    assert any(folder.iterdir())
+    assert live.client.get("/v1/recommend/home?session=s").status_code == 200
