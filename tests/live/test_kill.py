@@ -191,16 +191,16 @@ def test_killed_at_random_moments(tmp_path: Path) -> None:
 
 
 def kill_under_load(server: Server, clients: list[Client], chance: random.Random) -> None:
-    time.sleep(chance.uniform(0.05, 0.5))
+    time.sleep(chance.uniform(0.05, 0.4))
     for number in range(KILLS):
         server.kill()
         acknowledged = max(client.offset for client in clients)
         server.start()
-        if number < KILLS - 1 and chance.random() < 0.25:
+        if number < KILLS - 1 and chance.random() < 0.4:
             time.sleep(chance.uniform(0, 1))  # most likely it is folding its log
         else:
             assert server.wait_until_ready() >= acknowledged
-            time.sleep(chance.uniform(0.05, 0.5))
+            time.sleep(chance.uniform(0.05, 0.4))
 
 
 def counts_must_be_exact(server: Server, clients: list[Client]) -> None:
