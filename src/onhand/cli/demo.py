@@ -106,19 +106,22 @@ class Demo:
 
     def _load(self, play: Play) -> None:
         columns = (
-            TextColumn("Loading the shop's last 90 days"),
+            TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("events"),
             TimeElapsedColumn(),
         )
         with Progress(*columns, console=self._console, transient=True) as progress:
-            bar = progress.add_task("load", total=None)
-            loaded = load_shop(
-                self._folder,
-                play,
-                lambda done, total: progress.update(bar, completed=done, total=total),
+            bar = progress.add_task(
+                "Warming up: the first run ever compiles for a while", total=None
             )
+
+            def show(done: int, total: int) -> None:
+                title = "Loading the shop's last 90 days"
+                progress.update(bar, completed=done, total=total, description=title)
+
+            loaded = load_shop(self._folder, play, show)
         self._console.print(
             f"Loaded {loaded.items:,} items and {loaded.events:,} events in "
             f"{loaded.seconds:.1f} s, {loaded.events / loaded.seconds:,.0f} a second.",
@@ -145,6 +148,7 @@ class Demo:
         return player.elapsed_s
 
     def _watch(self, scene: Scene, player: Player, server: Server, seconds: float | None) -> None:
+        scene.rates(time.monotonic())  # the rates count from here
         if not self._console.is_terminal:
             while player.wait(PLAIN_LINE_S) and server.alive:
                 line = plain_line(scene, time.monotonic(), player.elapsed_s)
