@@ -133,7 +133,7 @@ def commit_for(commit: Commit, batches: list[list[Record]], seconds: float) -> l
 
 
 def measure_reads(size: int, records: list[Record]) -> list[Row]:
-    count = READ_RECORDS if size > 1 else READ_RECORDS // 25
+    count = READ_RECORDS if size > 1 else READ_RECORDS // 25  # single commits take their time
     batches = [records[start : start + size] for start in range(0, count, size)]
     bodies = [msgspec.msgpack.encode(batch) for batch in batches]
     decode = msgspec.msgpack.Decoder(list[Record]).decode

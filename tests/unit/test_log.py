@@ -97,14 +97,14 @@ class TestEveryLog:
         assert len(records_of(log.read())) == 2
 
     def test_appends_while_a_read_is_under_way(self, log: Log) -> None:
-        for first in range(1, 501):
-            log.append(views(first, 1))
+        for first in range(1, 5_001, 500):
+            log.append(views(first, 500))
         seen: list[int] = []
         for batch in log.read():
-            if batch.first == 10:
-                log.append(views(501, 2))
+            if not seen:
+                log.append(views(5_001, 2))
             seen += range(batch.first, batch.first + len(batch.records))
-        assert seen == list(range(1, 503))
+        assert seen == list(range(1, 5_003))
 
     def test_append_on_another_thread_than_read(self, log: Log) -> None:
         def write() -> None:
@@ -225,11 +225,11 @@ class TestSqliteLog:
         write(path, views(1, 3), views(4, 3), views(7, 3))
         edit(path, sql)
         log = SqliteLog(path)
-        seen: list[int] = []
+        seen: list[tuple[int, int]] = []
         with pytest.raises(LogDamaged, match=f"at offset {offset} ") as damaged:
-            seen.extend(batch.first for batch in log.read())
+            seen.extend((batch.first, len(batch.records)) for batch in log.read())
         assert damaged.value.offset == offset
-        assert seen == [1]
+        assert seen == [(1, 3)]
         log.close()
 
     def test_a_long_log_survives_its_own_checkpoints(
@@ -244,10 +244,22 @@ class TestSqliteLog:
         assert records_of(log.read()) == list(enumerate(views(1, 400), 1))
         log.close()
 
+    def test_small_appends_are_read_together(self, path: Path) -> None:
+        log = SqliteLog(path)
+        for first in range(1, 101):
+            log.append(views(first, 1))
+        log.append(views(101, 4_000))
+        log.append(views(4_101, 1))
+        assert [(batch.first, len(batch.records)) for batch in log.read()] == [
+            (1, 4_100),
+            (4_101, 1),
+        ]
+        log.close()
+
     def test_a_read_left_early_holds_nothing(self, path: Path) -> None:
         log = SqliteLog(path)
-        for first in range(1, 11):
-            log.append(views(first, 1))
+        for first in range(1, 5_001, 1_000):
+            log.append(views(first, 1_000))
         batches = log.read()
         next(batches)
         batches.close()  # type: ignore[attr-defined]

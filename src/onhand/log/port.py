@@ -10,7 +10,8 @@ __all__ = ["Batch", "Log", "LogDamaged", "LogFailed", "LogRefused"]
 
 
 class Batch(NamedTuple):
-    """Records that were appended together; the first has offset `first`, the rest follow it."""
+    """Records that follow each other; the first has offset `first`. How many come together is
+    the log's choice, and need not be as they were appended."""
 
     first: int
     records: Sequence[Record]
