@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -68,7 +68,7 @@ def _failure(message: str) -> typer.Exit:
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None]]:
+def _progress() -> Generator[Callable[[str, int, int], None], None, None]:
     """Progress bars on standard error, on a terminal only."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description:28}"), BarColumn(), TimeElapsedColumn())

@@ -295,7 +295,7 @@ def _distinct_categories(items: NDArray[np.int32], category: NDArray[np.int32]) 
     n = 0
     for click in range(len(items)):
         own = category[items[click]]
-        new = own >= 0
+        new = bool(own >= 0)
         for earlier in range(click):
             if category[items[earlier]] == own:
                 new = False

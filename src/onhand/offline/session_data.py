@@ -234,6 +234,8 @@ def _numbers(values: pl.Series, ids: pl.Series) -> pl.Series:
 
 def _text(values: pl.Series) -> pl.Series:
     """Ids as text; a whole number that was stored as a float keeps its integer form."""
+    if values.dtype.is_float():
+        values = values.fill_nan(None)
     if values.dtype.is_float() and bool((values.drop_nulls() % 1 == 0).all()):
         values = values.cast(pl.Int64)
     return values.cast(pl.String)
@@ -245,10 +247,7 @@ def _seconds(time: pl.Series, path: Path) -> pl.Series:
     if time.dtype == pl.String:
         number = time.cast(pl.Float64, strict=False)
         if number.null_count() > time.null_count():
-            parsed = time.str.to_datetime(strict=False, time_unit="us")
-            if parsed.null_count() == len(time):
-                raise SessionDataError(f"Column 'time' of {path} is neither numbers nor dates.")
-            return parsed.dt.epoch("us") / 1e6
+            return _seconds(_dates(time, path), path)
         time = number
     if not time.dtype.is_numeric():
         raise SessionDataError(f"Column 'time' of {path} is {time.dtype}: expected numbers.")
@@ -260,6 +259,15 @@ def _seconds(time: pl.Series, path: Path) -> pl.Series:
             scale = unit
             break
     return seconds / scale
+
+
+def _dates(time: pl.Series, path: Path) -> pl.Series:
+    try:
+        return time.str.to_datetime(strict=False, time_unit="us")
+    except pl.exceptions.PolarsError:
+        raise SessionDataError(
+            f"Column 'time' of {path} is neither numbers nor dates: it has {time[0]!r}."
+        ) from None
 
 
 def _quoted(names: list[str] | tuple[str, ...]) -> str:

@@ -131,9 +131,9 @@ def score_neighbours(
         )
         for place in range(n):
             session = scratch.heap[place]
-            step = scratch.step[session]
-            begin = sessions.start[session]
-            end = begin + sessions.length[session]
+            step = int(scratch.step[session])
+            begin = int(sessions.start[session])
+            end = begin + int(sessions.length[session])
             for k in range(begin, end):
                 item = sessions.pool[k]
                 if item < n_items and not is_touched[item]:

@@ -1,6 +1,7 @@
 """The best n of a set of numbered scores, in a total order, so results never depend on chance."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from onhand.kernel import kernel
 
