@@ -77,7 +77,7 @@ class Play:
         self.seed = seed
         self.products = {product.code: product for product in catalogue()}
         self.past = history(self.opening, self.opening - timedelta(days=HISTORY_DAYS))
-        self.coming = list(chain.from_iterable(days(self.opening, until + PLAYED)))
+        self.coming = spread(chain.from_iterable(days(self.opening, until + PLAYED)), seed)
         self.shelves = plan_shelves(self.coming, self._since(RECENT_DAYS), seed)
         self._stroll = Stroll(self.past)
         self._titles = {code: product.title for code, product in self.products.items()}
@@ -179,6 +179,13 @@ class Play:
 
     def _random(self, basket: Basket, who: str | int) -> Random:
         return Random(f"{self.seed}/{basket.invoice}/{who}")  # noqa: S311  # a game
+
+
+def spread(baskets: Iterable[Basket], seed: int) -> list[Basket]:
+    """The baskets at some second of their minute: the books know no more than that."""
+    random = Random(f"{seed}/seconds")  # noqa: S311  # a game
+    moved = (b._replace(time_ms=b.time_ms + int(random.random() * 60_000)) for b in baskets)
+    return sorted(moved, key=lambda basket: basket.time_ms)
 
 
 def advance(

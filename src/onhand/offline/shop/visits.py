@@ -129,11 +129,11 @@ def buyer(basket: Basket, stroll: Stroll, random: Random, prefix: str = "") -> I
     who = visitor_of(f"{prefix}s{basket.invoice}", basket.customer, basket.country)
     browsed = basket.lines[:BROWSED_LINES]
     step_ms = min(STEP_MS, VISIT_MS // len(browsed))
-    at_ms = basket.time_ms - (len(browsed) + 1) * step_ms
-    yield Moment(at_ms, who.page("home"))
+    start_ms = basket.time_ms - (len(browsed) + 1) * step_ms
+    yield Moment(start_ms, who.page("home"))
     number = 0
-    for line in browsed:
-        at_ms += step_ms
+    for place, line in enumerate(browsed):
+        at_ms = start_ms + int((place + 0.5 + random.random() / 2) * step_ms)
         for event in look(who, line.code, number, stroll, random):
             yield Moment(at_ms, event)
         yield Moment(at_ms, who.page("product", line.code))
