@@ -246,6 +246,7 @@ def draw_summary(scene: Scene, elapsed_s: float) -> Table:
             f"{tally.decisions / seconds:,.0f} a second, {tally.failures} failed",
         ),
         ("page reads", f"{p50:.2f} / {p99:.2f} / {p999:.2f} ms", "p50 / p99 / p99.9, client-side"),
+        ("sent late", f"{tally.late:,}", "more than 250 ms behind their time"),
         (
             "click to new list",
             f"{tally.clicks.percentiles_ms(0.5)[0]:.2f} ms",

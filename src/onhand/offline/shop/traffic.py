@@ -17,7 +17,7 @@ import msgspec
 
 from onhand.contracts.answers import IngestReport, Recommendation
 from onhand.contracts.records import Event, Item, Signal
-from onhand.offline.shop.client import Client, ClientError, Reply
+from onhand.offline.shop.client import Client, Reply
 from onhand.offline.shop.tally import Followed, Tally
 from onhand.offline.shop.visits import Moment, Page
 
@@ -82,8 +82,8 @@ class Traffic:
         """Do the work; if it fails, all of it ends, and the tally says why."""
         try:
             await work
-        except (ClientError, msgspec.MsgspecError, RefusedError) as error:
-            self._tally.error = self._tally.error or str(error)
+        except Exception as error:  # whatever it is, the run must not go on as if all were well
+            self._tally.error = self._tally.error or f"{type(error).__name__}: {error}"
             self.stop.set()
 
     async def _pace(self) -> None:
