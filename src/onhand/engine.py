@@ -286,13 +286,15 @@ class Engine:
             self._checkpointed = dump.texts.offset
 
     def close(self) -> None:
-        """Checkpoint what is new, and let go of the files."""
-        if self.ready and self.offset > self._checkpointed:
-            self.save(self.snapshot())
-        self.ready = False
-        if self._decisions is not None:
-            self._decisions.close()
-        self._log.close()
+        """Checkpoint what is new, and let go of the files, also when that fails."""
+        try:
+            if self.ready and self.offset > self._checkpointed:
+                self.save(self.snapshot())
+        finally:
+            self.ready = False
+            if self._decisions is not None:
+                self._decisions.close()
+            self._log.close()
 
     def _row(self, id: str) -> int:
         row = self._state.items.rows.get(id, 0)

@@ -1,0 +1,1 @@
+"""What is known of an item or a visitor, as numbers: the one definition."""

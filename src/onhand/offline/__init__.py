@@ -1,0 +1,1 @@
+"""Over recorded data: the bundled shop and its player, training, evaluation."""
