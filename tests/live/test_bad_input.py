@@ -244,6 +244,5 @@ def test_a_client_that_hangs_up_in_the_middle(server: "Live") -> None:
 
 
 def test_nothing_of_this_is_an_error_of_the_server(server: "Live") -> None:
-    text = server.client.get("/metrics").text
-    assert 'status="500"' not in text
-    assert "Traceback" not in server.log()
+    assert "Traceback" not in server.log(), server.log()
+    assert 'status="500"' not in server.client.get("/metrics").text

@@ -61,6 +61,42 @@ def test_get_and_post_ask_the_same(server: "Live") -> None:
     assert not {"i3", "i4", "i6", "i7"} & {item["id"] for item in by_get["items"]}
 
 
+def split_answers(content: bytes) -> list[tuple[bytes, Any]]:
+    """Cut a stream of answers into heads and decoded bodies."""
+    answers: list[tuple[bytes, Any]] = []
+    while content:
+        head, _, content = content.partition(b"\r\n\r\n")
+        length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+        answers.append((head, json.loads(content[:length])))
+        content = content[length:]
+    return answers
+
+
+def test_a_page_read_is_the_same_whichever_way_it_takes(server: "Live") -> None:
+    get = b"GET /v1/recommend/home?session=s9&n=%d HTTP/1.1\r\nhost: x\r\n%b\r\n"
+    last = get % (3, b"connection: close\r\n")
+    (plain_head, plain), (last_head, closing) = split_answers(server.raw(get % (3, b"") + last))
+    assert plain["items"] == closing["items"]
+    assert plain_head + b"\r\nconnection: close" == last_head
+    with_body = get % (3, b"content-length: 5\r\n") + b"hello" + last
+    assert [body["items"] for _, body in split_answers(server.raw(with_body))] == [
+        plain["items"],
+        plain["items"],
+    ]
+
+
+def test_pipelined_requests_are_answered_in_order(server: "Live") -> None:
+    asked = [1, 2, 3, 0, 4, 5] * 20
+    stream = b"".join(
+        b"GET /v1/recommend/home?session=s9&n=%d HTTP/1.1\r\nhost: x\r\n\r\n" % n for n in asked
+    )
+    stream += b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+    *pages, (_, health) = split_answers(server.raw(stream))
+    assert [len(body.get("items", [])) for _, body in pages] == asked
+    assert [head.split()[1] for head, _ in pages] == [b"200" if n else b"400" for n in asked]
+    assert health["status"] == "ok"
+
+
 def test_similar(server: "Live") -> None:
     page = server.client.get("/v1/similar/i1", params={"n": 4}).json()
     assert page["slot"] == "similar"

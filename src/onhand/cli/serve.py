@@ -44,7 +44,7 @@ def serve(
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", force=True
     )
-    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
     try:
         settings = read_settings(config, options={"data": data, "host": host, "port": port})
     except SettingsError as error:

@@ -15,6 +15,9 @@ from onhand.serving.service import Service
 
 __all__ = ["App"]
 
+_CLOSED = "the handler is closed"
+"""What uvloop says of a write to a connection that broke before uvicorn heard of it."""
+
 _log = logging.getLogger("onhand")
 
 
@@ -23,7 +26,9 @@ class App:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._find_hot = HotRoutes(service).find
+        hot = HotRoutes(service)
+        self._find_hot = hot.find
+        self.answer_now = hot.answer_now
         self._router = Router(
             AdminRoutes(service).build(), redirect_slashes=False, default=_refuse_path
         )
@@ -40,8 +45,11 @@ class App:
             await send_problem(send, error)
         except ClientGone:
             self._service.metrics.requests["other", 499] += 1
-        except Exception:
-            await self._apologise(scope, send)
+        except Exception as error:
+            if isinstance(error, RuntimeError) and _CLOSED in str(error):
+                self._service.metrics.requests["other", 499] += 1
+            else:
+                await self._apologise(scope, send)
 
     async def _live(self, receive: Receive, send: Send) -> None:
         while True:

@@ -24,7 +24,7 @@ from onhand.contracts.batch import (
 from onhand.contracts.errors import OnhandError, Unknown
 from onhand.contracts.requests import SLOTS, RecommendRequest
 from onhand.serving.body import read_body
-from onhand.serving.problems import HttpError, method_not_allowed, send_json, send_problem
+from onhand.serving.problems import Header, HttpError, method_not_allowed, send_json, send_problem
 from onhand.serving.query import parse_recommend_query, parse_similar_n
 from onhand.serving.service import Service
 
@@ -33,6 +33,10 @@ __all__ = ["HotRoutes", "refuse_query"]
 _log = logging.getLogger("onhand")
 _RECOMMEND: Final = "/v1/recommend/"
 _SIMILAR: Final = "/v1/similar/"
+
+_HEAD: Final = (
+    b"HTTP/1.1 200 OK\r\n%bcontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b\n"
+)
 
 _Parse = Callable[[bytes, bool, int, Limits], Parsed[Any]]
 
@@ -54,6 +58,7 @@ class HotRoutes:
         self._engine = service.engine
         self._metrics = service.metrics
         self._encode = msgspec.json.Encoder().encode
+        self._slots = {(_RECOMMEND + slot).encode(): slot for slot in SLOTS}
         self._exact: dict[str, ASGIApp] = {
             "/v1/events": partial(self._ingest, "POST", "events", parse_events),
             "/v1/signals": partial(self._ingest, "POST", "signals", parse_signals),
@@ -69,6 +74,27 @@ class HotRoutes:
         if found is None and path.startswith(_RECOMMEND):
             return self._unknown_slot
         return found
+
+    def answer_now(self, url: bytes, headers: list[Header]) -> bytes | None:
+        """Answer a page read as the bytes of a whole response, `headers` among its own.
+
+        None where there is more to it than an answer: then `find` says who has the rest.
+        """
+        path, _, query = url.partition(b"?")
+        slot = self._slots.get(path)
+        if slot is None or not self._service.ready or b"#" in query:
+            return None
+        began_s = perf_counter()
+        try:
+            request = parse_recommend_query(slot, query)
+        except OnhandError:
+            return None
+        body = self._encode(self._decide(request))
+        self._metrics.requests["/v1/recommend/{slot}", 200] += 1
+        head = b"".join([b"%b: %b\r\n" % header for header in headers])
+        answer = _HEAD % (head, len(body) + 1, body)
+        self._metrics.page_seconds.observe(perf_counter() - began_s)
+        return answer
 
     async def _recommend(self, slot: str, scope: Scope, receive: Receive, send: Send) -> None:
         began_s = perf_counter()
