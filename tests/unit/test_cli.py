@@ -29,10 +29,8 @@ def test_doctor_looks_at_the_log(tmp_path: Path) -> None:
     records = tmp_path / "items.ndjson"
     records.write_text('{"id":"a"}\n{"id":"b"}\n')
     data = str(tmp_path / "data")
-    assert (
-        runner.invoke(app, ["ingest", str(records), "--kind", "items", "--data", data]).exit_code
-        == 0
-    )
+    done = runner.invoke(app, ["ingest", str(records), "--kind", "items", "--data", data])
+    assert done.exit_code == 0
     assert "is sound: 2 records" in runner.invoke(app, ["doctor", "--data", data]).output
     log = tmp_path / "data" / "log.db"
     log.write_bytes(b"not a database" * 1000)
