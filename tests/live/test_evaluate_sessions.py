@@ -36,7 +36,7 @@ def test_it_beats_the_published_result():
 
 
 @pytest.mark.live
-def test_tiny_lists_and_a_table(tmp_path):
+def test_tiny_lists_and_a_table(tmp_path: Path):
     train, test = tmp_path / "train.parquet", tmp_path / "test.parquet"
     pl.DataFrame({"items": [[f"i{k % 7}", f"i{k % 5}"] for k in range(20)]}).write_parquet(train)
     pl.DataFrame(
@@ -49,7 +49,7 @@ def test_tiny_lists_and_a_table(tmp_path):
 
 
 @pytest.mark.live
-def test_a_missing_column_is_explained(tmp_path):
+def test_a_missing_column_is_explained(tmp_path: Path):
     path = tmp_path / "bad.parquet"
     pl.DataFrame({"session": [1], "thing": [2]}).write_parquet(path)
     done = evaluate(path, path)

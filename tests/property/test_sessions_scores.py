@@ -6,6 +6,7 @@ from collections import defaultdict
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from onhand.features.sessions import SIGNALS
 from onhand.offline.session_data import Sessions
@@ -18,14 +19,15 @@ N_ITEMS = 8
 item = st.integers(0, N_ITEMS - 1)
 histories = st.lists(st.lists(item, min_size=1, max_size=6), min_size=1, max_size=12)
 visit = st.lists(item, min_size=1, max_size=8)
+History = list[list[int]]
 
 
-def flat(history: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
+def flat(history: History) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
     offsets = np.cumsum([0, *map(len, history)]).astype(np.int64)
     return offsets, np.array([i for session in history for i in session], np.int32)
 
 
-def sources_of(history: list[list[int]], n_neighbours: int, per_item: int) -> SessionSources:
+def sources_of(history: History, n_neighbours: int, per_item: int) -> SessionSources:
     offsets, items = flat(history)
     recipe = Recipe(
         sessions_per_item=per_item, neighbours=NeighbourSettings(n_neighbours=n_neighbours)
@@ -47,7 +49,7 @@ def signal(sources: SessionSources, visit: list[int], name: str) -> dict[int, fl
     return {number: value for number, value in pairs if value > 0}
 
 
-def vmis(history: list[list[int]], visit: list[int], k: int, m: int) -> dict[int, float]:
+def vmis(history: History, visit: list[int], k: int, m: int) -> dict[int, float]:
     """VMIS-kNN without the weight for rarity, as in the paper, by brute force."""
     latest = {number: place for place, number in enumerate(visit)}
     similarity: dict[int, float] = defaultdict(float)
@@ -55,7 +57,7 @@ def vmis(history: list[list[int]], visit: list[int], k: int, m: int) -> dict[int
     for number, place in latest.items():
         having = [s for s, past in enumerate(history) if number in past][-m:]
         for s in having:
-            similarity[s] += np.float32((place + 1) / len(visit))
+            similarity[s] += float(np.float32((place + 1) / len(visit)))
             newest_shared[s] = max(newest_shared.get(s, -1), place)
     ordered = sorted(similarity, key=lambda s: (round(similarity[s], 5), s), reverse=True)
     score: dict[int, float] = defaultdict(float)
@@ -72,7 +74,7 @@ def close(a: dict[int, float], b: dict[int, float]) -> bool:
 
 @settings(max_examples=150, deadline=None)
 @given(histories, visit)
-def test_neighbour_votes_equal_brute_force(history, visit):
+def test_neighbour_votes_equal_brute_force(history: History, visit: list[int]):
     got = signal(sources_of(history, 200, 1000), visit, "neighbours_flat")
     wanted = vmis(history, visit, 200, 1000)
     got.pop(visit[-1], None)  # may be forbidden as the next click
@@ -82,7 +84,9 @@ def test_neighbour_votes_equal_brute_force(history, visit):
 
 @settings(max_examples=150, deadline=None)
 @given(histories, item, st.integers(1, 4), st.integers(1, 6))
-def test_the_most_recent_sessions_are_the_neighbours(history, clicked, k, m):
+def test_the_most_recent_sessions_are_the_neighbours(
+    history: History, clicked: int, k: int, m: int
+):
     got = signal(sources_of(history, k, m), [clicked], "neighbours_flat")
     wanted = vmis(history, [clicked], k, m)
     got.pop(clicked, None)
@@ -92,7 +96,7 @@ def test_the_most_recent_sessions_are_the_neighbours(history, clicked, k, m):
 
 @settings(max_examples=150, deadline=None)
 @given(histories)
-def test_transitions_equal_brute_force(history):
+def test_transitions_equal_brute_force(history: History):
     offsets, items = flat(history)
     table = count_transitions(offsets, items, N_ITEMS)
     after = np.zeros((N_ITEMS, N_ITEMS))
@@ -120,7 +124,7 @@ def test_transitions_equal_brute_force(history):
 
 @settings(max_examples=100, deadline=None)
 @given(histories, st.integers(1, 5))
-def test_an_index_grown_click_by_click_equals_one_built(history, per_item):
+def test_an_index_grown_click_by_click_equals_one_built(history: History, per_item: int):
     offsets, items = flat(history)
     built = SessionIndex(offsets, items, N_ITEMS, sessions_per_item=per_item)
     grown = SessionIndex(
@@ -142,7 +146,7 @@ def test_an_index_grown_click_by_click_equals_one_built(history, per_item):
     st.lists(st.integers(0, 5), min_size=1, max_size=40),
     st.integers(1, 12),
 )
-def test_the_best_are_those_a_sort_finds(values, n):
+def test_the_best_are_those_a_sort_finds(values: list[int], n: int):
     scores = np.array(values, np.float32)[:, None]
     numbers = np.arange(len(values), dtype=np.int32)
     heap = np.zeros(n, np.int32)

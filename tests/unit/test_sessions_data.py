@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
@@ -6,13 +7,13 @@ import pytest
 from onhand.offline.session_data import SessionDataError, read_test, read_training
 
 
-def rows(path: Path, **columns: list[object]) -> Path:
+def rows(path: Path, **columns: Sequence[object]) -> Path:
     pl.DataFrame(columns).write_parquet(path)
     return path
 
 
 @pytest.fixture
-def unsorted(tmp_path):
+def unsorted(tmp_path: Path):
     return rows(
         tmp_path / "rows.parquet",
         session=["late", "early", "late", "early", "once"],
@@ -22,7 +23,7 @@ def unsorted(tmp_path):
     )
 
 
-def test_sessions_are_ordered_by_time(unsorted):
+def test_sessions_are_ordered_by_time(unsorted: Path):
     training = read_training(unsorted)
     ids = training.ids.to_list()
     names = [ids[item] for item in training.sessions.items]
@@ -30,7 +31,7 @@ def test_sessions_are_ordered_by_time(unsorted):
     assert names == ["20", "10", "10", "20", "30"]
 
 
-def test_every_click_but_the_first_is_a_prediction(unsorted):
+def test_every_click_but_the_first_is_a_prediction(unsorted: Path):
     training = read_training(unsorted)
     queries = read_test(unsorted, training.ids)
     ids = training.ids.to_list()
@@ -41,14 +42,14 @@ def test_every_click_but_the_first_is_a_prediction(unsorted):
     assert made == [(["20"], "10"), (["20"], "30")]
 
 
-def test_categories_are_an_items_newest(unsorted):
+def test_categories_are_an_items_newest(unsorted: Path):
     training = read_training(unsorted)
     by_id = dict(zip(training.ids.to_list(), training.category.tolist(), strict=True))
     assert by_id["20"] == training.category[training.sessions.items[0]]
     assert len({by_id["10"], by_id["20"], by_id["30"]}) == 3
 
 
-def test_milliseconds_and_dates_are_seconds(tmp_path):
+def test_milliseconds_and_dates_are_seconds(tmp_path: Path):
     numbers = rows(
         tmp_path / "a", session=[1, 1], item=[1, 2], time=[1_700_000_000_000, 1_700_000_007_000]
     )
@@ -62,7 +63,7 @@ def test_milliseconds_and_dates_are_seconds(tmp_path):
     assert read_training(dates).sessions.times.tolist() == [1_700_000_000, 1_700_000_007]
 
 
-def test_lists_and_text_ids(tmp_path):
+def test_lists_and_text_ids(tmp_path: Path):
     train, test = tmp_path / "train", tmp_path / "test"
     pl.DataFrame({"items": [["a", "b"], ["b"], []]}).write_parquet(train)
     pl.DataFrame({"prefix": [["a", "new"], [], ["b"]], "label": ["b", "a", "new"]}).write_parquet(
@@ -75,7 +76,7 @@ def test_lists_and_text_ids(tmp_path):
     assert queries.label.tolist() == [1, 0, -1]
 
 
-def test_ids_of_another_type_are_the_same_items(tmp_path):
+def test_ids_of_another_type_are_the_same_items(tmp_path: Path):
     train, test = tmp_path / "train", tmp_path / "test"
     pl.DataFrame({"items": [[7, 8]]}).write_parquet(train)
     pl.DataFrame({"prefix": [["7"]], "label": ["8"]}).write_parquet(test)
@@ -92,14 +93,14 @@ def test_ids_of_another_type_are_the_same_items(tmp_path):
         ({"session": [None], "item": [1], "time": [1.0]}, "no clicks"),
     ],
 )
-def test_unusable_files_say_why(tmp_path, columns, message):
+def test_unusable_files_say_why(tmp_path: Path, columns: dict[str, Sequence[object]], message: str):
     path = tmp_path / "bad.parquet"
     pl.DataFrame(columns).write_parquet(path)
     with pytest.raises(SessionDataError, match=message):
         read_training(path)
 
 
-def test_a_file_that_is_not_parquet(tmp_path):
+def test_a_file_that_is_not_parquet(tmp_path: Path):
     (tmp_path / "x").write_text("no")
     with pytest.raises(SessionDataError, match="cannot be read as Parquet"):
         read_training(tmp_path / "x")

@@ -1,4 +1,5 @@
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -31,7 +32,7 @@ def walks(n_sessions: int, n_items: int, *, seed: int = 0) -> Training:
     return Training(Sessions(offsets, items, times), ids, (np.arange(n_items) % 4).astype(np.int32))
 
 
-RECIPE = Recipe(ranker=RankerSettings(n_trees=30))
+RECIPE = Recipe(rankers=(RankerSettings(n_trees=30),))
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,7 @@ def training():
 
 
 @pytest.fixture(scope="module")
-def model(training) -> SessionModel:
+def model(training: Training) -> SessionModel:
     return fit(training, RECIPE, silent)
 
 
@@ -49,27 +50,27 @@ def predict(model: SessionModel, items: list[int], n: int = 20) -> list[int]:
     return model.predictor().predict(clicks, np.zeros(0), n)[0].tolist()
 
 
-def test_the_pattern_is_learned(model):
+def test_the_pattern_is_learned(model: SessionModel):
     assert model.trees is not None
     assert predict(model, [10, 11, 12], 1) == [13]
 
 
-def test_the_last_item_is_not_offered_where_it_never_repeats(model):
+def test_the_last_item_is_not_offered_where_it_never_repeats(model: SessionModel):
     assert not model.sources.may_repeat_last
     assert 12 not in predict(model, [10, 11, 12])
 
 
-def test_unknown_and_empty_sessions_get_popular_items(model):
+def test_unknown_and_empty_sessions_get_popular_items(model: SessionModel):
     popular = model.sources.popular[:20].tolist()
     assert predict(model, []) == popular
     assert sorted(predict(model, [-1, 10_000])) == sorted(popular)
 
 
-def test_unknown_items_are_passed_over(model):
+def test_unknown_items_are_passed_over(model: SessionModel):
     assert predict(model, [10, -1, 11, 12, 999]) == predict(model, [10, 11, 12])
 
 
-def test_masked_items_never_appear_and_others_take_their_place(model):
+def test_masked_items_never_appear_and_others_take_their_place(model: SessionModel):
     sources = model.sources
     allowed = sources.allow_all()
     allowed[[13, 14]] = False
@@ -79,7 +80,7 @@ def test_masked_items_never_appear_and_others_take_their_place(model):
     assert len(found.items) >= 20
 
 
-def test_a_live_session_is_a_neighbour_at_once(training):
+def test_a_live_session_is_a_neighbour_at_once(training: Training):
     sources = build_sources(training.sessions, training.category, RECIPE)
     scratch = sources.scratch(spare_sessions=1)
     clicks = np.array([5], np.int32)
@@ -105,10 +106,10 @@ def test_a_live_session_is_a_neighbour_at_once(training):
     assert signal(own_session=number) == before
 
 
-def test_one_at_a_time_equals_many(model, training):
+def test_one_at_a_time_equals_many(model: SessionModel, training: Training):
     queries = training.sessions.between(0, 120).queries()
 
-    def copy(first, offsets, items, features):
+    def copy(first: int, offsets: Any, items: Any, features: Any) -> list[tuple[Any, Any]]:
         return [(items[a:b].copy(), features[a:b].copy()) for a, b in pairwise(offsets)]
 
     many = [one for part in gather(model.sources, queries, copy, 2, "", silent) for one in part]
@@ -120,7 +121,7 @@ def test_one_at_a_time_equals_many(model, training):
         np.testing.assert_array_equal(one.features, many[query][1])
 
 
-def test_every_feature_is_written_and_finite(model):
+def test_every_feature_is_written_and_finite(model: SessionModel):
     scratch = model.sources.scratch()
     scratch.features[:] = np.nan
     clicks = np.array([3, 4, 3], np.int32)
@@ -136,7 +137,7 @@ def test_every_feature_is_written_and_finite(model):
     assert own[FEATURES.index("last_gap")] == pytest.approx(np.log1p(4.0))
 
 
-def test_the_same_seed_gives_the_same_model(model, training):
+def test_the_same_seed_gives_the_same_model(model: SessionModel, training: Training):
     again = fit(training, RECIPE, silent)
     assert predict(again, [7, 8, 9]) == predict(model, [7, 8, 9])
 

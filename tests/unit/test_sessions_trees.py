@@ -20,7 +20,8 @@ def test_scores_equal_lightgbm():
     trees = TreeEnsemble.from_lightgbm(booster.dump_model())
     assert trees.n_trees == 20
     assert trees.n_features == 7
-    np.testing.assert_allclose(trees.score(features), booster.predict(features), atol=1e-5)
+    own = np.asarray(booster.predict(features))
+    np.testing.assert_allclose(trees.score(features), own, atol=1e-5)
 
 
 def test_the_right_candidate_is_learned():

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from onhand.features.session_items import count_items
 from onhand.features.sessions import FEATURES
-from onhand.offline.listwise import Groups, RankerSettings, train_ranker
+from onhand.offline.listwise import Groups, RankerSettings, train_ranker, tune_ranker
 from onhand.offline.session_data import Queries, Sessions, Training
 from onhand.ranking.trees import TreeEnsemble
 from onhand.retrieval.sessions.candidates import SessionSources, find_many
@@ -53,7 +53,11 @@ class Recipe:
     """Wrong candidates an example keeps, drawn at random."""
     sessions_per_item: int = 1000
     neighbours: NeighbourSettings = field(default_factory=NeighbourSettings)
-    ranker: RankerSettings = field(default_factory=RankerSettings)
+    rankers: tuple[RankerSettings, ...] = (
+        RankerSettings(n_leaves=15, learning_rate=0.1),
+        RankerSettings(n_leaves=31, learning_rate=0.07),
+    )
+    """Settings to choose from; their number of trees is the most to try."""
     n_threads: int = 2
     seed: int = 0
 
@@ -113,9 +117,16 @@ def fit(training: Training, recipe: Recipe, report: Progress) -> SessionModel:
         report("sources from older sessions", 1, 1)
         groups = make_examples(older, queries, recipe, report)
         if len(groups.sizes) >= _MIN_EXAMPLES:
+            ranker = tune_ranker(
+                groups,
+                recipe.rankers,
+                seed=recipe.seed,
+                n_threads=recipe.n_threads,
+                report=lambda done, total: report("tuning", done, total),
+            )
             booster = train_ranker(
                 groups,
-                recipe.ranker,
+                ranker,
                 seed=recipe.seed,
                 n_threads=recipe.n_threads,
                 report=lambda done, total: report("ranker", done, total),

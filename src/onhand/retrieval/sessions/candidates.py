@@ -24,7 +24,7 @@ from onhand.retrieval.sessions.rows import RowArrays
 from onhand.retrieval.sessions.top import best
 from onhand.retrieval.sessions.transitions import Transitions, score_transitions
 
-__all__ = ["Candidates", "SessionSources", "Scratch"]
+__all__ = ["Candidates", "Scratch", "SessionSources", "find_many", "find_neighbours"]
 
 _SOURCES = tuple(
     SIGNALS.index(signal)
@@ -256,6 +256,51 @@ def find_candidates(
         scratch.features[:n, _OWN_STEPS] = -1
     _clean(n_touched, n, scratch, out)
     return n
+
+
+def find_neighbours(
+    items: NDArray[np.int32], n: int, arrays: SourceArrays, scratch: Scratch
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """VMIS-kNN alone: its best `n` items for a session, best first, with scores."""
+    size = _find_neighbours(items, arrays, scratch, scratch.items[:n])
+    return scratch.items[:size].copy(), scratch.features[:size, 0].copy()
+
+
+@kernel
+def _find_neighbours(
+    items: NDArray[np.int32], arrays: SourceArrays, scratch: Scratch, out: NDArray[np.int32]
+) -> int:
+    length = _known_clicks(items, scratch.times[:0], arrays, scratch)
+    if length == 0:
+        return 0
+    n_touched = score_neighbours(
+        scratch.recent_items,
+        scratch.recent_steps,
+        _recent_distinct(scratch.clicks[:length], scratch),
+        length,
+        -1,
+        arrays.sessions,
+        arrays.recent,
+        arrays.sessions_of,
+        arrays.n_sessions,
+        arrays.weights,
+        scratch.neighbours,
+        scratch.signals,
+        scratch.touched,
+        scratch.is_touched,
+        0,
+    )
+    if not arrays.may_repeat_last:
+        scratch.signals[scratch.clicks[length - 1], _SOURCES[0]] = 0
+    size = best(scratch.touched, n_touched, scratch.signals, _SOURCES[0], len(out), out)
+    score = np.empty(size, np.float32)
+    for place in range(size):
+        score[place] = -scratch.signals[out[place], _SOURCES[0]]
+    order = np.argsort(score)
+    out[:size] = out[:size][order]
+    scratch.features[:size, 0] = -score[order]
+    _clean(n_touched, 0, scratch, out)
+    return size
 
 
 @kernel
