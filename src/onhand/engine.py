@@ -24,7 +24,8 @@ from onhand.decision.slots import PLANS, SIMILAR, Plan
 from onhand.log.decisions import DecisionStore
 from onhand.log.port import Log
 from onhand.log.sqlite import SqliteLog
-from onhand.retrieval.pool import pool
+from onhand.retrieval.pool import make_pool
+from onhand.retrieval.sight import sight_of
 from onhand.state import checkpoint
 from onhand.state.barriers import REASONS
 from onhand.state.state import SCHEMA, Dump, Limits, State
@@ -78,7 +79,8 @@ class Engine:
         self._checkpoints = checkpoints
         self._decisions = decisions
         self._state = State(limits)
-        self._pool = pool(limits.items)
+        self._sight = sight_of(self._state)
+        self._pool = make_pool(limits.items)
         self._checkpointed = 0
         self._run = secrets.token_hex(4)
         self._decided = 0
@@ -114,6 +116,7 @@ class Engine:
         kept = checkpoint.load_latest(self._checkpoints, SCHEMA) if self._checkpoints else None
         if kept is not None and kept.offset <= last:
             self._state = State.restore(kept.arrays, kept.values, self._state.limits)
+            self._sight = sight_of(self._state)
             self._checkpointed = kept.offset
         for batch in self._log.read(self.offset):
             self._state.apply(batch.records, batch.first + len(batch.records) - 1)
@@ -239,7 +242,7 @@ class Engine:
         self._check_ready()
         if now_ms is None:
             now_ms = _now_ms()
-        page = decide(self._state, request, plan, now_ms, self._pool)
+        page = decide(self._state, self._sight, request, plan, now_ms, self._pool)
         self._count_kept_off()
         self._decided += 1
         answer = Recommendation(

@@ -2,23 +2,28 @@
 
 Sources fill the pool, barriers mark what must not be shown as of this very state, the best that
 may be shown are chosen, and the page is completed from the most popular items while the catalogue
-has any that may be shown.
+has any that may be shown. All of that is one compiled call.
 """
 
-from typing import NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from onhand.contracts.answers import RecommendedItem
 from onhand.contracts.requests import RecommendRequest
-from onhand.decision.slots import FILL, SOURCES, Plan
+from onhand.decision.slots import Plan
 from onhand.decision.tiers import tier
-from onhand.retrieval.pool import Pool, bar, clear, fill, select
-from onhand.retrieval.visitor import Visitor, find
+from onhand.kernel import Array, kernel
+from onhand.retrieval.gather import LABELS, POPULAR, gather
+from onhand.retrieval.pool import Pool, bar, bar_one, clear, fill, lay_out, select
+from onhand.retrieval.sight import Sight, find_visitor
 from onhand.state.barriers import BOUGHT, EXCLUDED, IN_CART, SEED
 from onhand.state.state import State
 
 __all__ = ["Page", "decide"]
+
+_NOTHING: Final = np.zeros(0, np.int32)
 
 
 class Page(NamedTuple):
@@ -28,63 +33,64 @@ class Page(NamedTuple):
     tier: str
 
 
-def decide(state: State, request: RecommendRequest, plan: Plan, now_ms: int, pool: Pool) -> Page:
+def decide(
+    state: State, sight: Sight, request: RecommendRequest, plan: Plan, now_ms: int, pool: Pool
+) -> Page:
     """Choose `request.n` items, fewer only when the shop has no more that may be shown.
 
     Afterwards `pool` holds every candidate, and in `kept_off` how many a barrier kept off.
     """
-    visitor = find(state, request, now_ms)
-    clear(pool)
-    _bar(state, request, plan, visitor, pool)
-    for step in plan.steps:
-        step.source(state, visitor, pool, step.code, step.weight)
-    items = state.item
-    found = select(pool, items.popularity, request.n)
-    if found < request.n:
-        rows = len(state.items)
-        found = fill(pool, items.blocked, items.popularity, rows, found, request.n, FILL)
-    return Page(_chosen(state, pool, found), tier(_interactions(state, visitor)))
-
-
-def _bar(state: State, request: RecommendRequest, plan: Plan, visitor: Visitor, pool: Pool) -> None:
-    if request.exclude:
-        rows = [row for id in request.exclude if (row := state.items.rows.get(id))]
-        bar(pool, np.array(rows, np.int32), EXCLUDED)
-    if visitor.seed:
-        bar(pool, np.array([visitor.seed], np.int32), SEED)
-    if visitor.session:
-        bar(pool, state.session.cart_item[visitor.session], IN_CART)
-        if not plan.repeat_bought:
-            bar(pool, state.session.bought_item[visitor.session], BOUGHT)
-    if visitor.user and not plan.repeat_bought:
-        bar(pool, state.user.bought_item[visitor.user], BOUGHT)
-
-
-def _interactions(state: State, visitor: Visitor) -> int:
-    return max(
-        int(state.session.interactions[visitor.session]),
-        int(state.user.interactions[visitor.user]),
+    visitor = find_visitor(state, request)
+    excluded = _rows(state, request.exclude) if request.exclude else _NOTHING
+    items = len(state.items)
+    found = choose(pool, sight, visitor, plan, excluded, now_ms, items, request.n)
+    interactions = max(
+        state.session.interactions[visitor.session], state.user.interactions[visitor.user]
     )
+    return Page(_lay_out(state.items.names, pool, found), tier(interactions))
 
 
-def _chosen(state: State, pool: Pool, found: int) -> list[RecommendedItem]:
-    places = pool.chosen[:found]
-    rows = pool.item[places]
-    names = state.items.names
+@kernel
+def choose(
+    pool: Any,
+    sight: Any,
+    visitor: Any,
+    plan: Any,
+    excluded: Array,
+    now_ms: int,
+    items: int,
+    n: int,
+) -> int:
+    """Fill the pool, choose up to `n` of it, lay them out; return how many are chosen."""
+    candidates, place, size, chosen, page, kept_off = pool
+    clear(candidates, place, size)
+    bar(candidates, place, size, excluded, EXCLUDED)
+    bar_one(candidates, place, size, visitor.seed, SEED)
+    bar(candidates, place, size, sight.session_cart[visitor.session], IN_CART)
+    if not plan.repeat_bought:
+        bar(candidates, place, size, sight.session_bought[visitor.session], BOUGHT)
+        bar(candidates, place, size, sight.user_bought[visitor.user], BOUGHT)
+    gather(candidates, place, size, sight, visitor, now_ms, plan.codes, plan.weights)
+    blocked, popularity = sight.blocked, sight.popularity
+    found = select(candidates, size[0], chosen, kept_off, popularity, n)
+    if found < n:
+        found = fill(candidates, place, size, chosen, blocked, popularity, items, found, n, POPULAR)
+    lay_out(candidates, chosen, page, sight.price_cents, sight.stock, found)
+    return found
+
+
+def _rows(state: State, ids: list[str]) -> NDArray[np.int32]:
+    return np.array([row for id in ids if (row := state.items.rows.get(id))], np.int32)
+
+
+def _lay_out(names: list[str], pool: Pool, found: int) -> list[RecommendedItem]:
     return [
         RecommendedItem(
             names[row],
             score,
-            SOURCES[source],
+            LABELS[source],
             None if price_cents < 0 else price_cents / 100,
             None if stock < 0 else stock,
         )
-        for row, score, source, price_cents, stock in zip(
-            rows.tolist(),
-            pool.score[places].tolist(),
-            pool.source[places].tolist(),
-            state.item.price_cents[rows].tolist(),
-            state.item.stock[rows].tolist(),
-            strict=True,
-        )
+        for row, score, source, price_cents, stock in pool.page[:found].tolist()
     ]

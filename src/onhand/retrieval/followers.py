@@ -6,24 +6,12 @@ unit, less what the evidence lacks: weight / (sum of weights + one event of toda
 weigh less by a constant factor.
 """
 
-from typing import Any, Final
-
-import numpy as np
+from typing import Final
 
 from onhand.kernel import Array, kernel
-from onhand.retrieval.pool import Pool, offer, settle
-from onhand.retrieval.visitor import Visitor
-from onhand.state import decay
-from onhand.state.state import State
+from onhand.retrieval.pool import offer, settle
 
-__all__ = [
-    "cart_copurchases",
-    "copurchases",
-    "history",
-    "seed_copurchases",
-    "seed_transitions",
-    "transitions",
-]
+__all__ = ["follow", "follow_one"]
 
 ANCHORS: Final = 8
 FADE: Final = 0.7
@@ -33,18 +21,22 @@ QUOTA: Final = 24
 
 @kernel
 def follow(
-    pool: Any,
+    candidates: Array,
+    place: Array,
+    size: Array,
     blocked: Array,
     members: Array,
     weights: Array,
     anchors: Array,
-    now_ms: int,
-    landmark_ms: int,
+    unit: int,
     source: int,
     weight: float,
 ) -> None:
-    """Offer the followers of the first distinct `anchors`, a list that 0 may end."""
-    unit = decay.weight_at(now_ms, landmark_ms)
+    """Offer the followers of the first distinct `anchors`, a list that 0 may end.
+
+    `members` and `weights` are the sketches, (items, slots); `unit` is what an event of today
+    weighs.
+    """
     share = 1.0
     left = ANCHORS
     for at in range(anchors.shape[0]):
@@ -54,66 +46,47 @@ def follow(
         if anchor in anchors[:at]:
             continue
         left -= 1
-        total = unit + weights[anchor].sum()
-        for slot in range(QUOTA):
-            if members[anchor, slot] == 0:
-                break
-            offer(pool, blocked, members[anchor, slot], share * weights[anchor, slot] / total)
+        _offer_followers(
+            candidates, place, size, blocked, members[anchor], weights[anchor], unit, share
+        )
         share *= FADE
-    settle(pool, source, weight)
+    settle(candidates, size[0], source, weight)
 
 
-def _transitions_from(
-    state: State, pool: Pool, anchors: Array, now_ms: int, code: int, weight: float
+@kernel
+def follow_one(
+    candidates: Array,
+    place: Array,
+    size: Array,
+    blocked: Array,
+    members: Array,
+    weights: Array,
+    anchor: int,
+    unit: int,
+    source: int,
+    weight: float,
 ) -> None:
-    items, landmark_ms = state.item, state.shop.landmark_ms[0]
-    follow(
-        pool, items.blocked, items.next_item, items.next_weight,
-        anchors, now_ms, landmark_ms, code, weight,
-    )  # fmt: skip
+    """Offer the followers of one item; nothing for item 0."""
+    if anchor != 0:
+        _offer_followers(
+            candidates, place, size, blocked, members[anchor], weights[anchor], unit, 1.0
+        )
+        settle(candidates, size[0], source, weight)
 
 
-def _copurchases_of(
-    state: State, pool: Pool, anchors: Array, now_ms: int, code: int, weight: float
+@kernel
+def _offer_followers(
+    candidates: Array,
+    place: Array,
+    size: Array,
+    blocked: Array,
+    members: Array,
+    weights: Array,
+    unit: int,
+    share: float,
 ) -> None:
-    items, landmark_ms = state.item, state.shop.landmark_ms[0]
-    follow(
-        pool, items.blocked, items.with_item, items.with_weight,
-        anchors, now_ms, landmark_ms, code, weight,
-    )  # fmt: skip
-
-
-def transitions(state: State, visitor: Visitor, pool: Pool, code: int, weight: float) -> None:
-    """Offer where others went from the session's latest items."""
-    anchors = state.session.recent_item[visitor.session]
-    _transitions_from(state, pool, anchors, visitor.now_ms, code, weight)
-
-
-def copurchases(state: State, visitor: Visitor, pool: Pool, code: int, weight: float) -> None:
-    """Offer what others bought together with the session's latest items."""
-    anchors = state.session.recent_item[visitor.session]
-    _copurchases_of(state, pool, anchors, visitor.now_ms, code, weight)
-
-
-def history(state: State, visitor: Visitor, pool: Pool, code: int, weight: float) -> None:
-    """Offer what others bought together with the items of the user's past."""
-    anchors = state.user.recent_item[visitor.user]
-    _copurchases_of(state, pool, anchors, visitor.now_ms, code, weight)
-
-
-def seed_transitions(state: State, visitor: Visitor, pool: Pool, code: int, weight: float) -> None:
-    """Offer where others went from the seed item."""
-    anchors = np.array([visitor.seed], np.int32)
-    _transitions_from(state, pool, anchors, visitor.now_ms, code, weight)
-
-
-def seed_copurchases(state: State, visitor: Visitor, pool: Pool, code: int, weight: float) -> None:
-    """Offer what others bought together with the seed item."""
-    anchors = np.array([visitor.seed], np.int32)
-    _copurchases_of(state, pool, anchors, visitor.now_ms, code, weight)
-
-
-def cart_copurchases(state: State, visitor: Visitor, pool: Pool, code: int, weight: float) -> None:
-    """Offer what others bought together with what lies in the cart."""
-    anchors = state.session.cart_item[visitor.session]
-    _copurchases_of(state, pool, anchors, visitor.now_ms, code, weight)
+    scale = share / (unit + weights.sum())
+    for slot in range(QUOTA):
+        if members[slot] == 0:
+            break
+        offer(candidates, place, size, blocked, members[slot], scale * weights[slot])

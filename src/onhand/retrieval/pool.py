@@ -4,9 +4,13 @@ Each source offers items with raw values and then settles: its values are scaled
 is 1, multiplied by its weight, and added to the candidates' scores. A candidate's source is the
 one that gave it most. An item that must not be shown enters too, with the reason, so that a
 decision can tell what it kept off the page; `select` passes it over.
+
+A candidate is one record, so that offering touches one line of memory, and kernels take three
+plain arrays: a tuple of columns is copied at every call between kernels, which cost ten times
+the work itself.
 """
 
-from typing import Any, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,152 +18,186 @@ from numpy.typing import NDArray
 from onhand.kernel import Array, kernel
 from onhand.state.barriers import REASONS
 
-__all__ = ["Pool", "bar", "clear", "fill", "offer", "pool", "select", "settle"]
+__all__ = [
+    "CANDIDATE",
+    "Pool",
+    "bar",
+    "bar_one",
+    "clear",
+    "fill",
+    "lay_out",
+    "make_pool",
+    "offer",
+    "select",
+    "settle",
+]
 
-CAPACITY = 2048
+CAPACITY: Final = 2048
+CANDIDATE: Final = np.dtype(
+    [
+        ("item", np.int64),
+        ("score", np.float64),
+        ("raw", np.float64),  # what the current source says
+        ("best", np.float64),  # the most that one source gave
+        ("source", np.int32),  # the code of that source
+        ("reason", np.int32),  # why it must not be shown, 0 when it may
+    ]
+)
+PAGE: Final = np.dtype(
+    [
+        ("item", np.int64),
+        ("score", np.float64),
+        ("source", np.int64),
+        ("price_cents", np.int64),
+        ("stock", np.int64),
+    ]
+)
 
 
 class Pool(NamedTuple):
-    """Candidate columns, (CAPACITY,), of which `size[0]` are in use."""
+    """Scratch memory for decisions, one at a time."""
 
-    size: NDArray[np.int64]
-    item: NDArray[np.int32]
-    reason: NDArray[np.uint8]
-    score: NDArray[np.float64]
-    raw: NDArray[np.float64]
-    best: NDArray[np.float64]
-    source: NDArray[np.uint8]
+    candidates: NDArray[np.void]  # (CAPACITY,) of CANDIDATE
     place: NDArray[np.int32]  # (items,): 1 + the place of an item in the pool, 0: not in it
+    size: NDArray[np.int64]  # (1,): candidates in use
     chosen: NDArray[np.int64]  # places of the chosen, best first
-    kept_off: NDArray[np.int64]  # (reasons,): what a barrier kept off the page
+    page: NDArray[np.void]  # (CAPACITY,) of PAGE: the chosen, laid out
+    kept_off: NDArray[np.int64]  # (reasons,): how many each barrier kept off the page
 
 
-def pool(items: int) -> Pool:
+def make_pool(items: int) -> Pool:
     """Return an empty pool for a catalogue of at most `items` rows."""
     return Pool(
-        size=np.zeros(1, np.int64),
-        item=np.zeros(CAPACITY, np.int32),
-        reason=np.zeros(CAPACITY, np.uint8),
-        score=np.zeros(CAPACITY),
-        raw=np.zeros(CAPACITY),
-        best=np.zeros(CAPACITY),
-        source=np.zeros(CAPACITY, np.uint8),
+        candidates=np.zeros(CAPACITY, CANDIDATE),
         place=np.zeros(items, np.int32),
+        size=np.zeros(1, np.int64),
         chosen=np.zeros(CAPACITY, np.int64),
+        page=np.zeros(CAPACITY, PAGE),
         kept_off=np.zeros(len(REASONS), np.int64),
     )
 
 
 @kernel
-def clear(pool: Any) -> None:
+def clear(candidates: Array, place: Array, size: Array) -> None:
     """Empty the pool."""
-    for at in range(pool.size[0]):
-        pool.place[pool.item[at]] = 0
-    pool.size[0] = 0
+    for at in range(size[0]):
+        place[candidates[at].item] = 0
+    size[0] = 0
 
 
 @kernel
-def enter(pool: Any, item: int, reason: int) -> int:
+def enter(candidates: Array, place: Array, size: Array, item: int, reason: int) -> int:
     """Return the place of `item`, a new one when it has none; -1 when the pool is full."""
-    at = pool.place[item] - 1
+    at = place[item] - 1
     if at >= 0:
         return at
-    at = pool.size[0]
+    at = size[0]
     if at == CAPACITY:
         return -1
-    pool.size[0] += 1
-    pool.place[item] = at + 1
-    pool.item[at] = item
-    pool.reason[at] = reason
-    pool.score[at] = 0.0
-    pool.raw[at] = 0.0
-    pool.best[at] = 0.0
-    pool.source[at] = 0
+    size[0] = at + 1
+    place[item] = at + 1
+    new = candidates[at]
+    new.item = item
+    new.score = 0.0
+    new.raw = 0.0
+    new.best = 0.0
+    new.source = 0
+    new.reason = reason
     return at
 
 
 @kernel
-def bar(pool: Any, members: Array, reason: int) -> None:
+def bar(candidates: Array, place: Array, size: Array, members: Array, reason: int) -> None:
     """Keep the items of a list, which 0 may end, off this page for `reason`."""
     for item in members:
         if item == 0:
             return
-        at = enter(pool, item, reason)
-        if at >= 0 and pool.reason[at] == 0:
-            pool.reason[at] = reason
+        bar_one(candidates, place, size, item, reason)
 
 
 @kernel
-def offer(pool: Any, blocked: Array, item: int, raw: float) -> None:
+def bar_one(candidates: Array, place: Array, size: Array, item: int, reason: int) -> None:
+    """Keep an item off this page for `reason`, unless it is barred already or 0."""
+    if item != 0:
+        at = enter(candidates, place, size, item, reason)
+        if at >= 0 and candidates[at].reason == 0:
+            candidates[at].reason = reason
+
+
+@kernel
+def offer(
+    candidates: Array, place: Array, size: Array, blocked: Array, item: int, raw: float
+) -> None:
     """Add `raw` to what the current source says of `item`."""
-    at = enter(pool, item, blocked[item])
+    at = enter(candidates, place, size, item, blocked[item])
     if at >= 0:
-        pool.raw[at] += raw
+        candidates[at].raw += raw
 
 
 @kernel
-def settle(pool: Any, source: int, weight: float) -> None:
+def settle(candidates: Array, size: int, source: int, weight: float) -> None:
     """Close the current source: turn its raw values into scores."""
-    size = pool.size[0]
     top = 0.0
     for at in range(size):
-        top = max(top, pool.raw[at])
+        top = max(top, candidates[at].raw)
     if top == 0.0:
         return
     for at in range(size):
-        if pool.raw[at] > 0.0:
-            part = weight * pool.raw[at] / top
-            pool.raw[at] = 0.0
-            pool.score[at] += part
-            if part > pool.best[at]:
-                pool.best[at] = part
-                pool.source[at] = source
+        candidate = candidates[at]
+        if candidate.raw > 0.0:
+            part = weight * candidate.raw / top
+            candidate.raw = 0.0
+            candidate.score += part
+            if part > candidate.best:
+                candidate.best = part
+                candidate.source = source
 
 
 @kernel
-def ahead(pool: Any, popularity: Array, one: int, other: int) -> bool:
+def ahead(candidates: Array, popularity: Array, one: int, other: int) -> bool:
     """Return whether place `one` ranks before `other`: by score, then popularity, then row."""
-    if pool.score[one] != pool.score[other]:
-        return pool.score[one] > pool.score[other]
-    first, second = pool.item[one], pool.item[other]
-    if popularity[first] != popularity[second]:
-        return popularity[first] > popularity[second]
-    return first < second
+    first, second = candidates[one], candidates[other]
+    if first.score != second.score:
+        return first.score > second.score
+    if popularity[first.item] != popularity[second.item]:
+        return popularity[first.item] > popularity[second.item]
+    return first.item < second.item
 
 
 @kernel
-def select(pool: Any, popularity: Array, n: int) -> int:
-    """Choose the best `n` that may be shown, write their places to `chosen`, return how many;
-    their scores are rounded to six digits.
+def select(
+    candidates: Array, size: int, chosen: Array, kept_off: Array, popularity: Array, n: int
+) -> int:
+    """Choose the best `n` that may be shown, write their places to `chosen`, return how many.
 
     `kept_off` counts by reason what a barrier passed over that would have been among them.
     """
     found = 0
-    for at in range(pool.size[0]):
-        if pool.reason[at] != 0:
+    for at in range(size):
+        if candidates[at].reason != 0:
             continue
-        if found == n and not ahead(pool, popularity, at, pool.chosen[n - 1]):
+        if found == n and not ahead(candidates, popularity, at, chosen[n - 1]):
             continue
         slot = min(found, n - 1)
-        while slot > 0 and ahead(pool, popularity, at, pool.chosen[slot - 1]):
-            pool.chosen[slot] = pool.chosen[slot - 1]
+        while slot > 0 and ahead(candidates, popularity, at, chosen[slot - 1]):
+            chosen[slot] = chosen[slot - 1]
             slot -= 1
-        pool.chosen[slot] = at
+        chosen[slot] = at
         found = min(found + 1, n)
-    for slot in range(found):
-        at = pool.chosen[slot]
-        pool.score[at] = np.rint(pool.score[at] * 1e6) / 1e6
-    pool.kept_off[:] = 0
-    floor = pool.score[pool.chosen[n - 1]] if found == n else 0.0
-    for at in range(pool.size[0]):
-        if pool.reason[at] != 0 and pool.score[at] > floor:
-            pool.kept_off[pool.reason[at]] += 1
+    kept_off[:] = 0
+    floor = candidates[chosen[n - 1]].score if found == n else 0.0
+    for at in range(size):
+        if candidates[at].reason != 0 and candidates[at].score > floor:
+            kept_off[candidates[at].reason] += 1
     return found
 
 
 @kernel
 def fill(
-    pool: Any,
+    candidates: Array,
+    place: Array,
+    size: Array,
+    chosen: Array,
     blocked: Array,
     popularity: Array,
     items: int,
@@ -171,18 +209,33 @@ def fill(
     `items` rows, as long as there are any that may be shown; return how many are chosen then."""
     start = found
     for item in range(1, items):
-        if blocked[item] != 0 or pool.place[item] != 0:
+        if blocked[item] != 0 or place[item] != 0:
             continue
-        if found == n and popularity[item] <= popularity[pool.chosen[n - 1]]:
+        if found == n and popularity[item] <= popularity[chosen[n - 1]]:
             continue
         slot = min(found, n - 1)
-        while slot > start and popularity[item] > popularity[pool.chosen[slot - 1]]:
-            pool.chosen[slot] = pool.chosen[slot - 1]
+        while slot > start and popularity[item] > popularity[chosen[slot - 1]]:
+            chosen[slot] = chosen[slot - 1]
             slot -= 1
-        pool.chosen[slot] = item
+        chosen[slot] = item
         found = min(found + 1, n)
     for slot in range(start, found):
-        at = enter(pool, pool.chosen[slot], 0)
-        pool.source[at] = source
-        pool.chosen[slot] = at
+        at = enter(candidates, place, size, chosen[slot], 0)
+        candidates[at].source = source
+        chosen[slot] = at
     return found
+
+
+@kernel
+def lay_out(
+    candidates: Array, chosen: Array, page: Array, price_cents: Array, stock: Array, found: int
+) -> None:
+    """Write the `found` chosen to `page`, with their live facts; scores to six digits."""
+    for slot in range(found):
+        candidate = candidates[chosen[slot]]
+        row = page[slot]
+        row.item = candidate.item
+        row.score = np.rint(candidate.score * 1e6) / 1e6
+        row.source = candidate.source
+        row.price_cents = price_cents[candidate.item]
+        row.stock = stock[candidate.item]

@@ -1,0 +1,87 @@
+"""What retrieval reads of a state, and whom it reads it for.
+
+One compiled call makes a decision (see `decision.decide`). Handing an array to compiled code costs
+about 0.15 microseconds, so what is handed over is only what is read.
+"""
+
+from typing import Any, NamedTuple
+
+from numpy.typing import NDArray
+
+from onhand.contracts.requests import RecommendRequest
+from onhand.state.operations import session_name
+from onhand.state.state import State
+
+__all__ = ["Sight", "Visitor", "find_visitor", "sight_of"]
+
+Column = NDArray[Any]
+
+
+class Sight(NamedTuple):
+    """Columns of a state under the names that retrieval gives them."""
+
+    blocked: Column
+    popularity: Column
+    stock: Column
+    price_cents: Column
+    next_item: Column
+    next_weight: Column
+    with_item: Column
+    with_weight: Column
+    session_recent: Column
+    session_bought: Column
+    session_cart: Column
+    user_recent: Column
+    user_bought: Column
+    popular_item: Column
+    popular_weight: Column
+    arrived_item: Column
+    landmark_ms: Column
+
+
+class Visitor(NamedTuple):
+    """Who asks, as rows of the state: session, user, seed item, country; 0 is unknown."""
+
+    session: int
+    user: int
+    seed: int
+    country: int
+
+
+def sight_of(state: State) -> Sight:
+    """Return the sight of a state; it stays valid as long as the state."""
+    items, sessions, users = state.item, state.session, state.user
+    return Sight(
+        blocked=items.blocked,
+        popularity=items.popularity,
+        stock=items.stock,
+        price_cents=items.price_cents,
+        next_item=items.next_item,
+        next_weight=items.next_weight,
+        with_item=items.with_item,
+        with_weight=items.with_weight,
+        session_recent=sessions.recent_item,
+        session_bought=sessions.bought_item,
+        session_cart=sessions.cart_item,
+        user_recent=users.recent_item,
+        user_bought=users.bought_item,
+        popular_item=state.place.popular_item,
+        popular_weight=state.place.popular_weight,
+        arrived_item=state.shop.arrived_item,
+        landmark_ms=state.shop.landmark_ms,
+    )
+
+
+def find_visitor(state: State, request: RecommendRequest) -> Visitor:
+    """Return the rows that `request` names; nothing is created."""
+    user = state.users.rows.get(request.user, 0) if request.user is not None else 0
+    session = state.sessions.rows.get(session_name(request.session, request.user), 0)
+    if session and not user:
+        user = int(state.session.user[session])
+    seed = state.items.rows.get(request.item, 0) if request.item is not None else 0
+    country = 0
+    if request.context.country is not None:
+        country = state.countries.rows.get(request.context.country, 0)
+    if not country:
+        country = int(state.session.country[session] or state.user.country[user])
+    return Visitor(session, user, seed, country)
