@@ -74,9 +74,9 @@ end
 """
 
 
-def best(loads: list[Load]) -> Load:
-    """The round with the highest rate: what the machine can do when others leave it alone."""
-    return max(loads, key=lambda load: load.rate)
+def middle(rounds: list[tuple[Load, Load]]) -> tuple[Load, Load]:
+    """The round whose ratio is the median: the two of a round saw the same machine."""
+    return sorted(rounds, key=lambda pair: pair[0].rate / pair[1].rate)[len(rounds) // 2]
 
 
 def commits(port: int) -> tuple[float, float]:
@@ -111,7 +111,7 @@ def measure(events: int, seconds: float) -> Result:
         before = commits(port)
         singles = wrk(port, seconds, SINGLE_CONNECTIONS, single)
         after = commits(port)
-    ours, theirs = best([a for a, _ in rounds]), best([b for _, b in rounds])
+    ours, theirs = middle(rounds)
     shared = (after[1] - before[1]) / (after[0] - before[0])
     ratio = ours.rate / theirs.rate
     return Result(

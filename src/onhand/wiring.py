@@ -60,8 +60,24 @@ def serve(settings: Settings) -> bool:
     Listens at once, and loads behind that. Raises `OSError` when the address is taken,
     `OnhandError` when the data folder cannot be opened.
     """
-    bound = listen(settings.host, settings.port)
-    host, port = bound.getsockname()[:2]
+    with listen(settings.host, settings.port) as bound:
+        host, port = bound.getsockname()[:2]
+        service = _build_service(settings)
+        server = Server(App(service), settings.request_seconds)
+        service.on_failure = server.fail
+        if not is_loopback(host):
+            _log.warning(
+                "listening on %s, which is not loopback: there is no authentication yet, so anyone "
+                "who reaches this address can read and write",
+                host,
+            )
+        shown = f"[{host}]" if ":" in host else host
+        _log.info("onhand on http://%s:%d, data in %s", shown, port, settings.data)
+        server.run(sockets=[bound])
+        return not server.failed
+
+
+def _build_service(settings: Settings) -> Service:
     opened = _open(settings)
     service = Service(opened.engine, settings, warm_kernels)
     service.metrics.gauges |= {
@@ -71,18 +87,7 @@ def serve(settings: Settings) -> bool:
             lambda: opened.decisions.dropped,
         ),
     }
-    server = Server(App(service), settings.request_seconds)
-    service.on_failure = server.fail
-    if not is_loopback(host):
-        _log.warning(
-            "listening on %s, which is not loopback: there is no authentication yet, so anyone "
-            "who reaches this address can read and write",
-            host,
-        )
-    shown = f"[{host}]" if ":" in host else host
-    _log.info("onhand on http://%s:%d, data in %s", shown, port, settings.data)
-    server.run(sockets=[bound])
-    return not server.failed
+    return service
 
 
 def warm_kernels() -> None:

@@ -284,3 +284,20 @@ def test_a_log_that_cannot_be_loaded_ends_the_server(caplog: pytest.LogCaptureFi
 
     asyncio.run(inner())
     assert "could not be loaded" in caplog.text
+
+
+def test_a_stop_does_not_wait_for_the_compiler() -> None:
+    async def inner() -> None:
+        compiling = threading.Event()
+
+        def compile_for_long() -> None:
+            compiling.wait(20)
+
+        service = Service(Engine(Disk(), limits=LIMITS), Settings(), compile_for_long)
+        service.start()
+        await asyncio.sleep(0.02)
+        async with asyncio.timeout(5):
+            await service.stop()
+        compiling.set()
+
+    asyncio.run(inner())

@@ -46,7 +46,7 @@ def ingest(
         typer.Option(help="Write to this data folder instead; no server may be running on it."),
     ] = None,
 ) -> None:
-    """Send files of records. Bad ones are listed, the others are kept.
+    """Send files of records. Bad ones are listed, the others are kept; exit 1 if any was bad.
 
     **Examples**
 

@@ -1,8 +1,10 @@
 """The service: an engine's life in a server, from loading to the last commit."""
 
 import asyncio
+import contextlib
 import gc
 import logging
+import threading
 import time
 from collections.abc import Callable, Sequence
 
@@ -60,6 +62,7 @@ class Service:
         self._committer = Committer(engine, settings, self.metrics, now_ms)
         self._progress = (0, 0)
         self._stopping = False
+        self._on_stop: Callable[[], None] = _do_nothing
         self._tasks: list[asyncio.Task[None]] = []
         self._describe_gauges()
 
@@ -73,6 +76,7 @@ class Service:
     async def stop(self) -> None:
         """Write what waits, checkpoint, close."""
         self._stopping = True
+        self._on_stop()
         self._committer.close()
         writer, lag = self._tasks
         lag.cancel()
@@ -93,7 +97,7 @@ class Service:
 
     async def _load_and_write(self) -> None:
         try:
-            await asyncio.to_thread(self.warm)
+            await self._warm_up()
             await asyncio.to_thread(self.engine.load, self._note_progress)
         except _StoppedLoadingError:
             return
@@ -106,6 +110,32 @@ class Service:
         self.ready = True
         _log.info("ready at offset %d", self.engine.offset)
         await self._committer.run()
+
+    async def _warm_up(self) -> None:
+        """Run `warm` on a thread that a stop need not wait for: compiling takes up to a minute."""
+        loop = asyncio.get_running_loop()
+        warmed: asyncio.Future[None] = loop.create_future()
+
+        def settle(error: Exception | None) -> None:
+            if warmed.done():
+                return
+            if error is None:
+                warmed.set_result(None)
+            else:
+                warmed.set_exception(error)
+
+        def work() -> None:
+            failure: Exception | None = None
+            try:
+                self.warm()
+            except Exception as error:
+                failure = error
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the server has stopped
+                loop.call_soon_threadsafe(settle, failure)
+
+        self._on_stop = lambda: settle(_StoppedLoadingError())
+        threading.Thread(target=work, name="warm", daemon=True).start()
+        await warmed
 
     def _note_progress(self, folded: int, total: int) -> None:
         self._progress = (folded, total)
