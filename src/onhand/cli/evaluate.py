@@ -45,6 +45,8 @@ def sessions(
     an item never seen in training counts as a miss. What is tuned is tuned on the newest tenth
     of the training sessions.
     """
+    # Threads that spin while they wait make training ten times slower beside other work.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         from onhand.offline.session_data import SessionDataError
         from onhand.offline.session_evaluation import evaluate_files
