@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from onhand.app import App
     from onhand.contracts.answers import IngestReport, Recommendation, RecommendedItem
     from onhand.contracts.errors import Invalid, OnhandError, Unavailable, Unknown
     from onhand.contracts.records import (
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Engine",
+    "App",
     "Event",
     "Context",
     "Item",
@@ -51,6 +53,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Engine": "onhand.engine",
+    "App": "onhand.app",
     "Event": "onhand.contracts.records",
     "Context": "onhand.contracts.records",
     "Item": "onhand.contracts.records",

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
+import numpy as np
 
+from onhand.app import App
 from onhand.contracts.answers import IngestReport, ItemFacts, Recommendation
 from onhand.contracts.checks import check
 from onhand.contracts.errors import Invalid, RecordError, Unavailable, Unknown
@@ -21,6 +23,8 @@ from onhand.contracts.records import Context, Event, Item, ItemDelete, ItemPatch
 from onhand.contracts.requests import RecommendRequest, Slot
 from onhand.decision.decide import decide
 from onhand.decision.slots import PLANS, SIMILAR, Plan
+from onhand.features.ready import WINDOWS
+from onhand.features.set import Asker
 from onhand.log.decisions import DecisionStore
 from onhand.log.port import Log
 from onhand.log.sqlite import SqliteLog
@@ -28,7 +32,7 @@ from onhand.retrieval.pool import make_pool
 from onhand.retrieval.sight import sight_of
 from onhand.state import checkpoint
 from onhand.state.barriers import REASONS
-from onhand.state.state import SCHEMA, Dump, Limits, State
+from onhand.state.state import Dump, Limits, State
 
 __all__ = ["Admission", "DecisionRecord", "Engine"]
 
@@ -71,24 +75,31 @@ class Engine:
         checkpoints: Path | None = None,
         decisions: DecisionStore | None = None,
         limits: Limits = Limits(),
+        app: App | None = None,
     ) -> None:
         self.ready = False
+        self.features = (app or App()).features
         self.kept_off: dict[str, int] = dict.fromkeys(REASONS[1:], 0)
         """How many items each barrier has kept off pages."""
         self._log = log
         self._checkpoints = checkpoints
         self._decisions = decisions
-        self._state = State(limits)
+        self._state = State(limits, self.features.accumulators(limits))
         self._sight = sight_of(self._state)
         self._pool = make_pool(limits.items)
+        self._windows = {
+            shown: name for shown, name in WINDOWS.items() if name in self.features.names
+        }
+        self._window_counts = self.features.vector(tuple(self._windows.values()))
         self._checkpointed = 0
         self._run = secrets.token_hex(4)
         self._decided = 0
         self._encode = msgspec.json.Encoder().encode
 
     @classmethod
-    def open(cls, path: str | Path, limits: Limits = Limits()) -> "Engine":
-        """Open the engine whose data lies in the folder `path`, and load it.
+    def open(cls, path: str | Path, limits: Limits = Limits(), app: App | None = None) -> "Engine":
+        """Open the engine whose data lies in the folder `path`, and load it; `app` declares what
+        the shop's own features are.
 
         Raises `LogRefused` when another process holds the log.
         """
@@ -98,6 +109,7 @@ class Engine:
             folder / "checkpoints",
             DecisionStore(folder / "decisions.db"),
             limits,
+            app,
         )
         engine.load()
         return engine
@@ -113,9 +125,12 @@ class Engine:
         `on_progress` is told how many of the log's records are folded, and how many there are.
         """
         last = self._log.last
-        kept = checkpoint.load_latest(self._checkpoints, SCHEMA) if self._checkpoints else None
+        schema, limits = self._state.schema, self._state.limits
+        kept = checkpoint.load_latest(self._checkpoints, schema) if self._checkpoints else None
         if kept is not None and kept.offset <= last:
-            self._state = State.restore(kept.arrays, kept.values, self._state.limits)
+            self._state = State.restore(
+                kept.arrays, kept.values, limits, self.features.accumulators(limits)
+            )
             self._sight = sight_of(self._state)
             self._checkpointed = kept.offset
         for batch in self._log.read(self.offset):
@@ -261,10 +276,14 @@ class Engine:
             self._decisions.put(answer.decision, self._encode(record))
         return answer
 
-    def item(self, id: str) -> ItemFacts:
+    def item(self, id: str, now_ms: int | None = None) -> ItemFacts:
         """Return an item's entry and how it stands now. Raises `Unknown`."""
         self._check_ready()
-        return self._state.facts(self._row(id), _now_ms())
+        row = self._row(id)
+        now_ms = _now_ms() if now_ms is None else now_ms
+        counts = self._window_counts.gather(self._state, Asker(), np.array([row]), now_ms)[0]
+        windows = dict(zip(self._windows, counts.astype(int).tolist(), strict=True))
+        return self._state.facts(row, windows)
 
     def decision(self, id: str) -> bytes:
         """Return the JSON of a `DecisionRecord`. Raises `Unknown`."""
@@ -285,7 +304,9 @@ class Engine:
         """Write a checkpoint of a copied state."""
         if self._checkpoints is not None:
             arrays, values = dump.encode()
-            checkpoint.save(self._checkpoints, dump.texts.offset, SCHEMA, arrays, values)
+            checkpoint.save(
+                self._checkpoints, dump.texts.offset, self._state.schema, arrays, values
+            )
             self._checkpointed = dump.texts.offset
 
     def close(self) -> None:

@@ -8,7 +8,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onhand.state import decay, sketch, windows
+from onhand.features import windows
+from onhand.state import decay, sketch
 
 moments = st.lists(st.tuples(st.integers(0, 400), st.integers(1, 9)), max_size=40)
 
@@ -18,14 +19,14 @@ def test_a_window_counts_its_buckets(
     moments: list[tuple[int, int]], now_ms: int, buckets: int, bucket_ms: int
 ):
     """In time order, a window at any later moment is the sum over its buckets."""
-    ring, newest = np.zeros(buckets, np.int32), np.zeros(1, np.int64)
+    rings, memory = np.zeros((2, buckets + 3), np.int32), np.zeros((2, 1), np.int64)
     moments.sort()
     for time_ms, amount in moments:
-        windows.add(ring, newest, 0, time_ms, bucket_ms, amount)
+        windows.count(rings, 1, 3, buckets, memory, 0, time_ms // bucket_ms, amount)
     now_ms = max(now_ms, moments[-1][0] if moments else 0)
     now = now_ms // bucket_ms
     expected = sum(n for time_ms, n in moments if now - buckets < time_ms // bucket_ms <= now)
-    assert windows.total(ring, newest[0], now_ms, bucket_ms) == expected
+    assert windows.total(rings, 1, 3, buckets, memory[1, 0], now, buckets) == expected
 
 
 @given(moments, st.randoms(use_true_random=False), st.integers(-50, 900))
@@ -36,10 +37,11 @@ def test_a_window_does_not_mind_the_order(
     random.shuffle(shuffled)
     totals = []
     for order in (sorted(moments), shuffled):
-        ring, newest = np.zeros(7, np.int32), np.zeros(1, np.int64)
+        rings, memory = np.zeros((2, 7), np.int32), np.zeros((2, 1), np.int64)
         for time_ms, amount in order:
-            windows.add(ring, newest, 0, time_ms, 10, amount)
-        totals.append((ring.tolist(), windows.total(ring, newest[0], now_ms, 10)))
+            windows.count(rings, 1, 0, 7, memory, 0, time_ms // 10, amount)
+        seen = windows.total(rings, 1, 0, 7, memory[1, 0], now_ms // 10, 7)
+        totals.append((rings.tolist(), seen))
     assert totals[0] == totals[1]
     assert totals[0][1] >= 0
 

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from onhand.contracts.records import Event, Record
 from onhand.state import checkpoint
-from onhand.state.state import SCHEMA, State
-from streams import LIMITS, content, folded, streams
+from onhand.state.state import State
+from streams import FEATURES, LIMITS, content, folded, streams
 
 
 @given(streams, st.lists(st.integers(0, 60), max_size=4))
@@ -33,13 +33,14 @@ def test_folding_a_duplicate_changes_nothing(stream: list[Record], data: st.Data
 @given(streams, st.integers(0, 60))
 def test_checkpoint_and_tail_equal_the_whole_log(stream: list[Record], cut: int):
     head, tail = stream[:cut], stream[cut:]
-    dump = folded(head).dump()
+    state = folded(head)
+    dump, schema = state.dump(), state.schema
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        checkpoint.save(folder, dump.texts.offset, SCHEMA, *dump.encode())
-        kept = checkpoint.load_latest(folder, SCHEMA)
+        checkpoint.save(folder, dump.texts.offset, schema, *dump.encode())
+        kept = checkpoint.load_latest(folder, schema)
     assert kept is not None
-    state = State.restore(kept.arrays, kept.values, LIMITS)
+    state = State.restore(kept.arrays, kept.values, LIMITS, FEATURES.accumulators(LIMITS))
     state.apply(tail, state.offset + len(tail))
     assert content(state) == content(folded(stream))
 

@@ -109,9 +109,9 @@ def test_the_catalogue_follows_its_records(engine: Engine):
 
 def test_windows_fall_silent_by_themselves(engine: Engine):
     engine.ingest([visit("purchase", "mug2", quantity=3), visit("click", "mug2")], START_MS)
-    facts = engine._state.facts(engine._state.items.rows["mug2"], START_MS + 4_000)
+    facts = engine.item("mug2", START_MS + 4_000)
     assert facts.windows == {"clicks_30s": 1, "clicks_1d": 1, "sales_5s": 3, "sales_1d": 3}
-    facts = engine._state.facts(engine._state.items.rows["mug2"], START_MS + 6_000)
+    facts = engine.item("mug2", START_MS + 6_000)
     assert facts.windows == {"clicks_30s": 1, "clicks_1d": 1, "sales_5s": 0, "sales_1d": 3}
 
 

@@ -7,6 +7,7 @@ import onhand
 
 INTENDED = {
     "Engine",
+    "App",
     "Event",
     "Context",
     "Item",

@@ -11,8 +11,6 @@ from typing import Annotated, Any, Final, NamedTuple, TypeVar, get_args, get_typ
 import numpy as np
 from numpy.typing import NDArray
 
-from onhand.state.windows import WINDOWS
-
 __all__ = ["ItemColumns", "PlaceColumns", "SessionColumns", "ShopColumns", "UserColumns", "zeros"]
 
 U8 = NDArray[np.uint8]
@@ -31,7 +29,7 @@ CART: Final = 20
 
 
 class ItemColumns(NamedTuple):
-    """A row an item. `next_*` and `with_*` are sketches, `clicks_*` and `sales_*` rings."""
+    """A row an item. `next_*` and `with_*` are sketches."""
 
     blocked: U8  # why it must not be shown, 0 when it may: see `barriers`
     listed: U8  # it is in the catalogue
@@ -41,12 +39,9 @@ class ItemColumns(NamedTuple):
     slots: I32  # open fulfilment slots; -1: unknown
     congestion: F32  # of fulfilment, 0 to 1; -1: unknown
     created_ms: I64
+    category: I32  # rows of the state's names; 0: none
+    brand: I32
     popularity: I64  # decayed weight over all visitors
-    clicks_30s: Annotated[I32, WINDOWS["clicks_30s"].buckets]
-    clicks_1d: Annotated[I32, WINDOWS["clicks_1d"].buckets]
-    sales_5s: Annotated[I32, WINDOWS["sales_5s"].buckets]
-    sales_1d: Annotated[I32, WINDOWS["sales_1d"].buckets]
-    newest: Annotated[I64, len(WINDOWS)]  # the latest bucket of each window
     next_item: Annotated[I32, FOLLOWERS]  # where visitors go from here
     next_weight: Annotated[I64, FOLLOWERS]
     with_item: Annotated[I32, FOLLOWERS]  # what is bought in the same session

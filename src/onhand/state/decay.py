@@ -14,7 +14,7 @@ import numpy as np
 
 from onhand.kernel import Array, kernel
 
-__all__ = ["EPOCH_HALVES", "EPOCH_MS", "HALF_LIFE_MS", "landmark_of", "weight_at"]
+__all__ = ["EPOCH_HALVES", "EPOCH_MS", "HALF_LIFE_MS", "UNIT", "landmark_of", "weigh", "weight_at"]
 
 HALF_LIFE_MS: Final = 7 * 86_400_000
 EPOCH_HALVES: Final = 20
@@ -22,6 +22,8 @@ EPOCH_HALVES: Final = 20
 EPOCH_MS: Final = EPOCH_HALVES * HALF_LIFE_MS
 
 _UNIT_BITS: Final = 10
+UNIT: Final = 1 << _UNIT_BITS
+"""The weight of an event at the landmark."""
 _STEPS: Final = 64
 _FRACTIONS: Final[Array] = np.array(
     [round(2 ** (_UNIT_BITS + step / _STEPS)) for step in range(_STEPS)], np.int64
@@ -35,12 +37,18 @@ def landmark_of(time_ms: int) -> int:
 
 
 @kernel
-def weight_at(time_ms: int, landmark_ms: int) -> int:
-    """Return the integer weight of one unit at `time_ms`: 1024 at the landmark, doubling every
+def weigh(time_ms: int, landmark_ms: int, half_life_ms: int) -> int:
+    """Return the integer weight of one unit at `time_ms`: `UNIT` at the landmark, doubling every
     half-life, 0 for what is over ten half-lives older."""
-    steps = (time_ms - landmark_ms) * _STEPS // HALF_LIFE_MS
+    steps = (time_ms - landmark_ms) * _STEPS // half_life_ms
     halves = steps // _STEPS
     fraction = _FRACTIONS[steps - halves * _STEPS]
     if halves >= 0:
         return fraction << halves
     return fraction >> min(-halves, 63)
+
+
+@kernel
+def weight_at(time_ms: int, landmark_ms: int) -> int:
+    """Return `weigh` for the half-life of the state's own counts."""
+    return weigh(time_ms, landmark_ms, HALF_LIFE_MS)

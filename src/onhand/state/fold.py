@@ -1,8 +1,8 @@
 """The fold: one step of the state for each operation, in log order, compiled.
 
-A record becomes one or a few operations of seven integers (see `operations`). What an event does:
+A record becomes one or a few operations of eleven integers (see `operations`). Counts for
+features are another fold of the same operations (`port`). What an event does here:
 
-- **windows** of its item: clicks (view, click) and sales (the quantity bought);
 - **popularity** of its item, over all and in the visitor's country, by the weight of its type;
 - **recent items** of the session and the user, the cart, what was bought;
 - **transitions**: from each of the three items before it in the session, within an hour, to it,
@@ -19,8 +19,7 @@ import numpy as np
 from numba import literal_unroll
 
 from onhand.kernel import Array, kernel
-from onhand.state import barriers, decay, sketch, windows
-from onhand.state.windows import WINDOWS
+from onhand.state import barriers, decay, sketch
 
 __all__ = ["fold"]
 
@@ -43,6 +42,10 @@ SLOTS: Final = 26
 CONGESTION: Final = 27
 CLEAR_SESSION: Final = 28
 CLEAR_USER: Final = 29
+CATEGORY: Final = 30
+BRAND: Final = 31
+CUSTOM: Final = 64
+"""From here on: event types that an app declares. To this fold they are like `OTHER`."""
 
 POPULARITY: Final[Array] = np.array([1, 1, 0, 0, 0, 3, 0, 5, 0], np.int64)
 """What an event of each type adds to popularity; types that add nothing are no interaction."""
@@ -50,11 +53,6 @@ POPULARITY: Final[Array] = np.array([1, 1, 0, 0, 0, 3, 0, 5, 0], np.int64)
 LINKS: Final = 3
 LINK_WINDOW_MS: Final = 3_600_000
 BASKET_WINDOW_MS: Final = 86_400_000
-
-_CLICKS_30S: Final = WINDOWS["clicks_30s"]
-_CLICKS_1D: Final = WINDOWS["clicks_1d"]
-_SALES_5S: Final = WINDOWS["sales_5s"]
-_SALES_1D: Final = WINDOWS["sales_1d"]
 
 
 @kernel
@@ -134,33 +132,17 @@ def pair(items: Any, sessions: Any, session: int, item: int, time_ms: int, weigh
 
 
 @kernel
-def count(items: Any, kind: int, item: int, time_ms: int, quantity: int) -> None:
-    """Count the event in its item's windows."""
-    newest = items.newest[item]
-    if kind in (VIEW, CLICK):
-        ring = items.clicks_30s[item]
-        windows.add(ring, newest, _CLICKS_30S.place, time_ms, _CLICKS_30S.bucket_ms, 1)
-        ring = items.clicks_1d[item]
-        windows.add(ring, newest, _CLICKS_1D.place, time_ms, _CLICKS_1D.bucket_ms, 1)
-    elif kind == PURCHASE:
-        ring = items.sales_5s[item]
-        windows.add(ring, newest, _SALES_5S.place, time_ms, _SALES_5S.bucket_ms, quantity)
-        ring = items.sales_1d[item]
-        windows.add(ring, newest, _SALES_1D.place, time_ms, _SALES_1D.bucket_ms, quantity)
-
-
-@kernel
 def interact(
     items: Any, sessions: Any, users: Any, places: Any, shop: Any, operation: Array
 ) -> None:
     """Fold an event that shows interest in an item."""
-    kind, item, session, user, _, time_ms, quantity = operation
+    kind, item, session, user = operation[0], operation[1], operation[2], operation[3]
+    time_ms = operation[5]
     if time_ms >= shop.landmark_ms[0] + decay.EPOCH_MS or shop.landmark_ms[0] == 0:
         move_landmark(items, places, shop, time_ms)
     landmark_ms = shop.landmark_ms[0]
     unit = decay.weight_at(time_ms, landmark_ms)
 
-    count(items, kind, item, time_ms, quantity)
     weight = POPULARITY[kind] * unit
     items.popularity[item] += weight
     popularity = items.popularity[item]
@@ -231,6 +213,10 @@ def stand(items: Any, shop: Any, kind: int, item: int, time_ms: int, value: int)
         items.stock[item] = value
     elif kind == PRICE:
         items.price_cents[item] = value
+    elif kind == CATEGORY:
+        items.category[item] = value
+    elif kind == BRAND:
+        items.brand[item] = value
     elif kind == HELD:
         items.held[item] = value
     elif kind == SLOTS:
@@ -242,15 +228,16 @@ def stand(items: Any, shop: Any, kind: int, item: int, time_ms: int, value: int)
 
 @kernel
 def fold(items: Any, sessions: Any, users: Any, places: Any, shop: Any, operations: Array) -> None:
-    """Apply `operations`, (n, 7) int64, in order."""
+    """Apply `operations`, (n, 11) int64, in order."""
     for row in range(operations.shape[0]):
         operation = operations[row]
-        kind, item, session, user, country, time_ms, value = operation
+        kind, item, session, user = operation[0], operation[1], operation[2], operation[3]
+        country, time_ms, value = operation[4], operation[5], operation[6]
         if kind == CLEAR_SESSION:
             clear(sessions, session)
         elif kind == CLEAR_USER:
             clear(users, user)
-        elif kind > OTHER:
+        elif OTHER < kind < CUSTOM:
             stand(items, shop, kind, item, time_ms, value)
         else:
             shop.events[0] += 1
@@ -259,5 +246,5 @@ def fold(items: Any, sessions: Any, users: Any, places: Any, shop: Any, operatio
             locate(sessions, users, session, user, country)
             if kind == CART_REMOVE:
                 remove(sessions.cart_item[session], sessions.cart_ms[session], item)
-            elif item and POPULARITY[kind] > 0:
+            elif item and kind < OTHER and POPULARITY[kind] > 0:
                 interact(items, sessions, users, places, shop, operation)

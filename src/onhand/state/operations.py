@@ -1,11 +1,12 @@
-"""Records become operations: rows of seven integers that the compiled fold applies.
+"""Records become operations: rows of eleven integers that the compiled folds apply.
 
-An operation is (kind, item, session, user, country, time in ms, value). Ids turn into row
+An operation is (kind, item, session, user, country, time in ms, value) and, of events, (worth in
+cents, dwell in ms, position, device). The value of an event is its quantity. Ids turn into row
 numbers here, in record order, and what visitors never read on the hot path (catalogue text,
 flag names, controls) is applied at once.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from msgspec import UNSET
@@ -28,10 +29,13 @@ if TYPE_CHECKING:
 
     from onhand.state.state import State
 
-__all__ = ["as_rows", "cents", "operations", "session_name"]
+__all__ = ["KINDS", "MISSING", "WIDTH", "as_rows", "cents", "operations", "session_name"]
 
-WIDTH = 7
-_KINDS = {name: kind for kind, name in enumerate(EVENT_TYPES)}
+WIDTH: Final = 11
+MISSING: Final = -(2**62)
+"""A worth that is not known. Of dwell and position, -1 is not known."""
+KINDS: Final = {name: kind for kind, name in enumerate(EVENT_TYPES)}
+"""The operation of each standard event type."""
 
 
 def cents(price: float) -> int:
@@ -45,37 +49,58 @@ def session_name(session: str | None, user: str | None) -> str:
 
 
 def operations(state: "State", records: "Iterable[Record]") -> NDArray[np.int64]:
-    """Return the operations of `records`, (n, 7) int64, naming in `state` what is new.
+    """Return the operations of `records`, (n, 11) int64, naming in `state` what is new.
 
     An event whose id has been seen gives none. The events' part is written out in one loop: it
     is three quarters of the time that a restart takes.
     """
     flat: list[int] = []
     items, users, sessions = state.items.rows, state.users.rows, state.sessions.rows
-    seen = state.seen
+    seen, kinds = state.seen, state.kinds
     for record in records:
         if type(record) is not Event:
             _fact(state, record, flat)
             continue
         if record.id is not None and not seen.add(record.id):
             continue
-        user = item = country = 0
+        user = item = country = device = 0
         if record.user is not None:
             user = users.get(record.user) or _enter_user(state, record.user, flat)
         name = record.session if record.session is not None else session_name(None, record.user)
         session = sessions.get(name) or _enter_session(state, name, flat)
         if record.item is not None:
             item = items.get(record.item) or state.item_row(record.item, flat)
-        if record.context is not None and record.context.country is not None:
-            country = state.country_row(record.context.country)
-        kind = _KINDS.get(record.type, fold.OTHER)
-        flat += (kind, item, session, user, country, record.time, record.quantity)  # type: ignore[arg-type]
+        context = record.context
+        if context is not None:
+            if context.country is not None:
+                country = state.country_row(context.country)
+            if context.device is not None:
+                device = state.device_row(context.device)
+        worth, dwell_ms, position = record.value, record.dwell_ms, record.position
+        flat += (
+            kinds.get(record.type, fold.OTHER),
+            item,
+            session,
+            user,
+            country,
+            record.time,
+            record.quantity,
+            MISSING if worth is None else round(worth * 100),
+            -1 if dwell_ms is None else dwell_ms,
+            -1 if position is None else position,
+            device,
+        )  # type: ignore[assignment]
     return as_rows(flat)
 
 
 def as_rows(flat: list[int]) -> NDArray[np.int64]:
-    """Return flat operations as rows, (n, 7) int64."""
+    """Return flat operations as rows, (n, 11) int64."""
     return np.array(flat, np.int64).reshape(-1, WIDTH)
+
+
+def fact(kind: int, item: int, time_ms: int, value: int) -> tuple[int, ...]:
+    """Return the operation of a fact about an item."""
+    return (kind, item, 0, 0, 0, time_ms, value, 0, 0, 0, 0)
 
 
 def _enter_user(state: "State", name: str, flat: list[int]) -> int:
@@ -83,7 +108,7 @@ def _enter_user(state: "State", name: str, flat: list[int]) -> int:
         state.fold(flat)
         state.users.make_room(state.user.touched)
     row = state.users.enter(name)
-    flat += (fold.CLEAR_USER, 0, 0, row, 0, 0, 0)
+    flat += (fold.CLEAR_USER, 0, 0, row, 0, 0, 0, 0, 0, 0, 0)
     return row
 
 
@@ -92,7 +117,7 @@ def _enter_session(state: "State", name: str, flat: list[int]) -> int:
         state.fold(flat)
         state.sessions.make_room(state.session.touched)
     row = state.sessions.enter(name)
-    flat += (fold.CLEAR_SESSION, 0, row, 0, 0, 0, 0)
+    flat += (fold.CLEAR_SESSION, 0, row, 0, 0, 0, 0, 0, 0, 0, 0)
     return row
 
 
@@ -113,7 +138,9 @@ def _item(state: "State", item: Item, flat: list[int]) -> None:
     row = state.item_row(item.id, flat)
     created_ms = item.created if isinstance(item.created, int) else 0
     state.catalogue.put(row, item)
-    flat += (fold.LIST, row, 0, 0, 0, created_ms, 0)
+    flat += fact(fold.LIST, row, created_ms, 0)
+    flat += fact(fold.CATEGORY, row, 0, state.category_row(item.category))
+    flat += fact(fold.BRAND, row, 0, state.brand_row(item.brand))
     _standing(state, item, row, flat)
 
 
@@ -122,33 +149,37 @@ def _patch(state: "State", patch: ItemPatch, flat: list[int]) -> None:
     if row in state.catalogue.entries:
         state.catalogue.patch(row, patch)
         if isinstance(patch.created, int):
-            flat += (fold.LIST, row, 0, 0, 0, patch.created, 0)
+            flat += fact(fold.LIST, row, patch.created, 0)
+    if patch.category is not UNSET:
+        flat += fact(fold.CATEGORY, row, 0, state.category_row(patch.category))
+    if patch.brand is not UNSET:
+        flat += fact(fold.BRAND, row, 0, state.brand_row(patch.brand))
     _standing(state, patch, row, flat)
 
 
 def _delete(state: "State", delete: ItemDelete, flat: list[int]) -> None:
     row = state.item_row(delete.id, flat)
     state.catalogue.drop(row)
-    flat += (fold.UNLIST, row, 0, 0, 0, 0, 0)
+    flat += fact(fold.UNLIST, row, 0, 0)
 
 
 def _standing(state: "State", facts: Item | ItemPatch | Signal, row: int, flat: list[int]) -> None:
     if facts.stock is not UNSET:
-        flat += (fold.STOCK, row, 0, 0, 0, 0, -1 if facts.stock is None else facts.stock)
+        flat += fact(fold.STOCK, row, 0, -1 if facts.stock is None else facts.stock)
     if facts.price is not UNSET:
-        flat += (fold.PRICE, row, 0, 0, 0, 0, cents(facts.price))
+        flat += fact(fold.PRICE, row, 0, cents(facts.price))
     if not isinstance(facts, Signal):
         return
     if facts.flags is not UNSET:
         state.flags.pop(row, None)
         if facts.flags:
             state.flags[row] = facts.flags
-        flat += (fold.HELD, row, 0, 0, 0, 0, int(bool(facts.flags)))
+        flat += fact(fold.HELD, row, 0, int(bool(facts.flags)))
     if facts.fulfilment is not UNSET:
         slots, congestion = facts.fulfilment.slots, facts.fulfilment.congestion
         permille = -1 if congestion is None else round(congestion * 1000)
-        flat += (fold.SLOTS, row, 0, 0, 0, 0, -1 if slots is None else slots)
-        flat += (fold.CONGESTION, row, 0, 0, 0, 0, permille)
+        flat += fact(fold.SLOTS, row, 0, -1 if slots is None else slots)
+        flat += fact(fold.CONGESTION, row, 0, permille)
 
 
 def _control(state: "State", control: Control) -> None:

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from onhand.contracts.answers import ItemFacts
 from onhand.contracts.records import Attributes, Fulfilment, Item, Record
-from onhand.state import columns, fold, windows
+from onhand.state import columns, fold
 from onhand.state.barriers import REASONS
 from onhand.state.catalogue import Catalogue
 from onhand.state.names import Names, Visitors
-from onhand.state.operations import as_rows, operations
+from onhand.state.operations import KINDS, as_rows, fact, operations
+from onhand.state.port import AGGREGATES, Aggregates
 from onhand.state.seen import Seen
-from onhand.state.windows import WINDOWS
 
 __all__ = ["SCHEMA", "Dump", "Limits", "State"]
 
@@ -34,6 +34,11 @@ class Limits(msgspec.Struct, frozen=True):
     users: int = 1_000_000
     sessions: int = 1_000_000
     countries: int = 512
+    devices: int = 64
+    categories: int = 8_192
+    brands: int = 65_536
+    pairs: int = 1 << 20
+    """Users x categories, and items x countries, of which features are kept."""
     event_ids: int = 1_000_000
 
 
@@ -43,6 +48,9 @@ class Texts(msgspec.Struct):
     offset: int
     items: list[str]
     countries: list[str]
+    devices: list[str]
+    categories: list[str]
+    brands: list[str]
     users: list[str]
     users_free: list[int]
     sessions: list[str]
@@ -68,11 +76,16 @@ class Dump(msgspec.Struct):
 class State:
     """Everything known as of `offset`."""
 
-    def __init__(self, limits: Limits = Limits()) -> None:
+    def __init__(self, limits: Limits = Limits(), aggregates: Aggregates | None = None) -> None:
         self.limits = limits
+        self.aggregates = aggregates
+        self.kinds = {**KINDS, **(aggregates.kinds if aggregates is not None else {})}
         self.offset = 0
         self.items = Names()
         self.countries = Names()
+        self.devices = Names()
+        self.categories = Names()
+        self.brands = Names()
         self.users = Visitors(limits.users)
         self.sessions = Visitors(limits.sessions)
         self.catalogue = Catalogue()
@@ -98,26 +111,35 @@ class State:
 
     def _fold(self, rows: NDArray[np.int64]) -> None:
         fold.fold(self.item, self.session, self.user, self.place, self.shop, rows)
+        if self.aggregates is not None:
+            self.aggregates.fold(rows)
 
     def item_row(self, id: str, flat: list[int]) -> int:
         """Return the row of an item; the operation that prepares a new one goes to `flat`."""
         row = self.items.rows.get(id)
         if row is None:
             row = self.items.row(id)
-            flat += (fold.NEW_ITEM, row, 0, 0, 0, 0, 0)
+            flat += fact(fold.NEW_ITEM, row, 0, 0)
         return row
 
     def country_row(self, country: str) -> int:
         """Return the row of a country; those beyond the limit share row 0, the world."""
-        row = self.countries.rows.get(country)
-        if row is None:
-            if len(self.countries) >= self.limits.countries:
-                return 0
-            row = self.countries.row(country)
-        return row
+        return _bounded_row(self.countries, country, self.limits.countries)
 
-    def facts(self, row: int, now_ms: int) -> ItemFacts:
-        """Return the catalogue entry of a row and its live facts at `now_ms`."""
+    def device_row(self, device: str) -> int:
+        """Return the row of a kind of device; those beyond the limit share row 0, unknown."""
+        return _bounded_row(self.devices, device, self.limits.devices)
+
+    def category_row(self, category: str) -> int:
+        """Return the row of a category path; row 0 is that of none, or of one too many."""
+        return _bounded_row(self.categories, category, self.limits.categories) if category else 0
+
+    def brand_row(self, brand: str) -> int:
+        """Return the row of a brand; row 0 is that of none, or of one too many."""
+        return _bounded_row(self.brands, brand, self.limits.brands) if brand else 0
+
+    def facts(self, row: int, windows: dict[str, int]) -> ItemFacts:
+        """Return the catalogue entry of a row and its live facts; `windows` are counts by name."""
         columns = self.item
         price_cents, stock = int(columns.price_cents[row]), int(columns.stock[row])
         slots, congestion = int(columns.slots[row]), float(columns.congestion[row])
@@ -131,15 +153,9 @@ class State:
                 congestion=None if congestion < 0 else round(congestion, 3),
             ),
             barrier=REASONS[columns.blocked[row]] or None,
-            windows={name: self._window(name, row, now_ms) for name in WINDOWS},
+            windows=windows,
             as_of=self.offset,
         )
-
-    def _window(self, name: str, row: int, now_ms: int) -> int:
-        window = WINDOWS[name]
-        ring: NDArray[np.int32] = getattr(self.item, name)
-        latest = self.item.newest[row, window.place]
-        return int(windows.total(ring[row], latest, now_ms, window.bucket_ms))
 
     def _used(self) -> Arrays:
         rows = {
@@ -149,11 +165,15 @@ class State:
             "places": (self.place, len(self.countries)),
             "shop": (self.shop, 1),
         }
-        return {
+        arrays = {
             f"{table}.{field}": column[:count]
             for table, (fields, count) in rows.items()
             for field, column in fields._asdict().items()
         }
+        if self.aggregates is not None:
+            counts = {table: count for table, (_, count) in rows.items()}
+            arrays |= self.aggregates.used(counts)
+        return arrays
 
     def dump(self) -> Dump:
         """Return a copy of everything. No fold may run meanwhile; reads may."""
@@ -161,6 +181,9 @@ class State:
             offset=self.offset,
             items=self.items.names.copy(),
             countries=self.countries.names.copy(),
+            devices=self.devices.names.copy(),
+            categories=self.categories.names.copy(),
+            brands=self.brands.names.copy(),
             users=self.users.names.copy(),
             users_free=self.users.free.copy(),
             sessions=self.sessions.names.copy(),
@@ -175,14 +198,21 @@ class State:
 
     @classmethod
     def restore(
-        cls, arrays: Mapping[str, NDArray[Any]], values: Mapping[str, bytes], limits: Limits
+        cls,
+        arrays: Mapping[str, NDArray[Any]],
+        values: Mapping[str, bytes],
+        limits: Limits,
+        aggregates: Aggregates | None = None,
     ) -> "State":
         """Return the state that `Dump.encode` was taken of."""
         texts = msgspec.msgpack.decode(values["texts"], type=Texts)
-        state = cls(limits)
+        state = cls(limits, aggregates)
         state.offset = texts.offset
         state.items = Names(texts.items)
         state.countries = Names(texts.countries)
+        state.devices = Names(texts.devices)
+        state.categories = Names(texts.categories)
+        state.brands = Names(texts.brands)
         state.users = Visitors(limits.users, texts.users, texts.users_free)
         state.sessions = Visitors(limits.sessions, texts.sessions, texts.sessions_free)
         state.catalogue = Catalogue(texts.catalogue)
@@ -190,13 +220,30 @@ class State:
         state.controls = texts.controls
         state.seen = Seen(limits.event_ids, texts.seen_young, texts.seen_old)
         for name, column in state._used().items():
-            np.copyto(column, arrays[name])
+            if not name.startswith(AGGREGATES):
+                np.copyto(column, arrays[name])
+        if aggregates is not None:
+            aggregates.restore(arrays)
         return state
+
+    @property
+    def schema(self) -> str:
+        """What a checkpoint of this state, aggregates included, must have been written with."""
+        return SCHEMA if self.aggregates is None else f"{SCHEMA};{self.aggregates.schema}"
+
+
+def _bounded_row(names: Names, name: str, limit: int) -> int:
+    row = names.rows.get(name)
+    if row is None:
+        if len(names) >= limit:
+            return 0
+        row = names.row(name)
+    return row
 
 
 def _schema() -> str:
-    arrays = State(Limits(1, 1, 1, 1, 1)).dump().arrays
-    return "1;" + ";".join(f"{name}:{a.dtype}{a.shape[1:]}" for name, a in arrays.items())
+    arrays = State(Limits(1, 1, 1, 1)).dump().arrays
+    return "2;" + ";".join(f"{name}:{a.dtype}{a.shape[1:]}" for name, a in arrays.items())
 
 
 SCHEMA = _schema()
