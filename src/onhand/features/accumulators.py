@@ -144,7 +144,7 @@ def _place(
 ) -> tuple[NDArray[np.int64], tuple[int, ...]]:
     """Return the spec and the width of a row in each scope: 64-bit cells first, rings after."""
     spec = np.zeros((len(keys), 8), np.int64)
-    wide = list(OWN_CELLS)
+    wide: list[int] = [*OWN_CELLS]
     for at, key in enumerate(keys):
         zone = zones.index(key.zone) if key.zone else -1
         length = lengths[key]
