@@ -10,17 +10,20 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final
 
 import msgspec
 import numpy as np
 
+from onhand.admission import Admission, Retry, admit
 from onhand.app import App
 from onhand.contracts.answers import IngestReport, ItemFacts, Recommendation
 from onhand.contracts.checks import check
-from onhand.contracts.errors import Invalid, RecordError, Unavailable, Unknown
-from onhand.contracts.records import Context, Event, Item, ItemDelete, ItemPatch, Record, Signal
+from onhand.contracts.errors import Fault, Invalid, RecordError, Unavailable, Unknown
+from onhand.contracts.records import Context, Record
+from onhand.contracts.registry import Registry
 from onhand.contracts.requests import RecommendRequest, Slot
+from onhand.contracts.shapes import RECORDS, Kind
 from onhand.decision.decide import decide
 from onhand.decision.slots import PLANS, SIMILAR, Plan
 from onhand.features.ready import WINDOWS
@@ -32,30 +35,15 @@ from onhand.retrieval.pool import make_pool
 from onhand.retrieval.sight import sight_of
 from onhand.state import checkpoint
 from onhand.state.barriers import REASONS
+from onhand.state.lateness import Held
 from onhand.state.state import Dump, Limits, State
 
-__all__ = ["Admission", "DecisionRecord", "Engine"]
+__all__ = ["DecisionRecord", "Engine"]
 
 MODEL = "default@1"
 VARIANT = "control"
 ERRORS_LISTED = 100
-
-
-class Admission(NamedTuple):
-    """Groups of records on their way: what goes to the log, and each group's report so far."""
-
-    records: list[Record]
-    groups: list["Group"]
-
-
-class Group(NamedTuple):
-    """What became of one request's records; `upto` counts those admitted up to its end."""
-
-    accepted: int
-    duplicates: int
-    rejected: int
-    errors: list[RecordError]
-    upto: int
+_KINDS: Final[dict[type, Kind]] = {record: kind for kind, record in RECORDS.items()}
 
 
 class DecisionRecord(msgspec.Struct, frozen=True):
@@ -81,6 +69,8 @@ class Engine:
         self.features = (app or App()).features
         self.kept_off: dict[str, int] = dict.fromkeys(REASONS[1:], 0)
         """How many items each barrier has kept off pages."""
+        self.unlisted: dict[str, int] = {"events": 0, "signals": 0}
+        """How many records were taken that name an item which is not in the catalogue."""
         self._log = log
         self._checkpoints = checkpoints
         self._decisions = decisions
@@ -119,6 +109,21 @@ class Engine:
         """The offset that the state is as of."""
         return self._state.offset
 
+    @property
+    def contracts(self) -> Registry:
+        """All contracts as of the offset."""
+        return self._state.contracts
+
+    @property
+    def controls(self) -> Mapping[str, Mapping[str, Any]]:
+        """What was decided about the engine itself, by name, as of the offset."""
+        return self._state.controls
+
+    @property
+    def held(self) -> Held:
+        """Events that wait for earlier ones, and how many came too late."""
+        return self._state.held
+
     def load(self, on_progress: Callable[[int, int], None] | None = None) -> None:
         """Take the latest checkpoint and fold the records behind it.
 
@@ -155,7 +160,7 @@ class Engine:
             except msgspec.ValidationError as error:
                 errors.append(RecordError(index, "schema", str(error)))
                 continue
-            fault = check(record, now_ms)
+            fault = self._check(record, now_ms)
             if fault is None:
                 good.append(record)
                 places.append(index)
@@ -169,30 +174,14 @@ class Engine:
         errors.sort(key=lambda error: error.index)
         return msgspec.structs.replace(report, rejected=rejected, errors=errors[:ERRORS_LISTED])
 
-    def admit(self, groups: Sequence[Sequence[Record]], now_ms: int) -> Admission:
-        """Drop duplicates, and refuse what the catalogue has no room for or does not know."""
+    def admit(self, groups: Sequence[Sequence[Record] | Retry], now_ms: int) -> Admission:
+        """Drop duplicates, and refuse what the catalogue has no room for or does not know, or
+        what comes too late."""
         self._check_ready()
-        admitted: list[Record] = []
-        results: list[Group] = []
-        arriving = _Arriving(self._state)
-        for group in groups:
-            before = len(admitted)
-            duplicates = 0
-            errors: list[RecordError] = []
-            for index, record in enumerate(group):
-                if type(record) is Event and record.id is not None and arriving.repeats(record.id):
-                    duplicates += 1
-                    continue
-                fault = arriving.fault(record, now_ms)
-                if fault is None:
-                    admitted.append(record)
-                else:
-                    errors.append(RecordError(index, *fault))
-            accepted = len(admitted) - before
-            rejected = len(errors)
-            del errors[ERRORS_LISTED:]
-            results.append(Group(accepted, duplicates, rejected, errors, len(admitted)))
-        return Admission(admitted, results)
+        admission = admit(self._state, groups, now_ms)
+        for kind, count in admission.unlisted.items():
+            self.unlisted[kind] += count
+        return admission
 
     def commit(self, admission: Admission) -> None:
         """Make what was admitted durable. Raises `LogFailed`."""
@@ -320,6 +309,10 @@ class Engine:
                 self._decisions.close()
             self._log.close()
 
+    def _check(self, record: Record, now_ms: int) -> Fault | None:
+        kind = _KINDS.get(type(record))
+        return self.contracts.gate(kind).check(record, now_ms) if kind else check(record, now_ms)
+
     def _row(self, id: str) -> int:
         row = self._state.items.rows.get(id, 0)
         if row not in self._state.catalogue.entries:
@@ -336,57 +329,6 @@ class Engine:
         for reason, count in zip(REASONS, self._pool.kept_off.tolist(), strict=True):
             if count:
                 self.kept_off[reason] += count
-
-
-class _Arriving:
-    """What the state knows, and what the records admitted before will have told it."""
-
-    def __init__(self, state: State) -> None:
-        self._state = state
-        self._ids: set[str] = set()
-        self._items: set[str] = set()
-        self._listed: dict[str, bool] = {}
-
-    def repeats(self, id: str) -> bool:
-        """Return whether an event id has been seen, and see it."""
-        if id in self._ids or id in self._state.seen:
-            return True
-        self._ids.add(id)
-        return False
-
-    def fault(self, record: Record, now_ms: int) -> tuple[str, str] | None:
-        """Return code and message of why a record cannot be taken. An item that is new to the
-        catalogue and does not say when it was created, was created now."""
-        if type(record) is Event or type(record) is Signal:
-            return self._room(record.item)
-        if type(record) is Item:
-            fault = self._room(record.id)
-            if fault is None:
-                if record.created is None and not self._is_listed(record.id):
-                    record.created = now_ms
-                self._listed[record.id] = True
-            return fault
-        if type(record) is ItemPatch or type(record) is ItemDelete:
-            if not self._is_listed(record.id):
-                return "unknown_item", f"There is no item {record.id!r} in the catalogue."
-            if type(record) is ItemDelete:
-                self._listed[record.id] = False
-        return None
-
-    def _room(self, item: str | None) -> tuple[str, str] | None:
-        names = self._state.items
-        if item is None or item in names.rows or item in self._items:
-            return None
-        if len(names) + len(self._items) >= self._state.limits.items:
-            return "catalogue_full", f"Item {item!r} is one more than this engine has room for."
-        self._items.add(item)
-        return None
-
-    def _is_listed(self, item: str) -> bool:
-        listed = self._listed.get(item)
-        if listed is None:
-            return self._state.items.rows.get(item, 0) in self._state.catalogue.entries
-        return listed
 
 
 def _now_ms() -> int:

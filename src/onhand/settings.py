@@ -34,8 +34,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         str,
         Meta(
             min_length=1,
-            description="Address to listen on. There is no authentication yet: "
-            "keep it on loopback, or behind something that asks who is there.",
+            description="Address to listen on. Any but loopback needs keys: `onhand keys create`.",
         ),
     ] = "127.0.0.1"
     port: Annotated[
@@ -87,6 +86,27 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             "folds few.",
         ),
     ] = 500_000
+    origins: Annotated[
+        str,
+        Meta(
+            max_length=4096,
+            description="Web origins whose pages may send and read, separated by commas "
+            "(`https://shop.example`), or `*`.",
+        ),
+    ] = ""
+    admin_host: Annotated[
+        str, Meta(description="Address of the admin routes, if they have a port of their own.")
+    ] = "127.0.0.1"
+    admin_port: Annotated[
+        int,
+        Meta(ge=0, le=65_535, description="Port of the admin routes; 0 serves them on `port`."),
+    ] = 0
+    dead_letter_bytes: Annotated[
+        int, Meta(ge=1024, description="Most bytes of dead letters; the oldest leave first.")
+    ] = 1 << 30
+    dead_letter_days: Annotated[
+        float, Meta(gt=0, le=3650, description="Days after which a dead letter leaves.")
+    ] = 30.0
     checkpoint_minutes: Annotated[
         float,
         Meta(gt=0, description="Minutes after which the state is checkpointed if it changed."),

@@ -1,10 +1,12 @@
 """Settings to concrete objects: the only place that picks a log, a store, a server."""
 
 import logging
+from contextlib import ExitStack
 from ipaddress import ip_address
 from pathlib import Path
 from typing import NamedTuple
 
+from onhand.contracts.errors import Unavailable
 from onhand.contracts.records import (
     EVENT_TYPES,
     Context,
@@ -16,16 +18,18 @@ from onhand.contracts.records import (
 )
 from onhand.contracts.requests import SLOTS
 from onhand.engine import Engine
+from onhand.log.dead_letters import DeadLetterStore
 from onhand.log.decisions import DecisionStore
 from onhand.log.memory import MemoryLog
 from onhand.log.sqlite import SqliteLog
 from onhand.serving.app import App
+from onhand.serving.keys import KeyFile
 from onhand.serving.server import Server, listen
 from onhand.serving.service import Service
 from onhand.settings import Settings
 from onhand.state.state import Limits
 
-__all__ = ["build_engine", "is_loopback", "serve", "warm_kernels"]
+__all__ = ["build_engine", "is_loopback", "open_dead_letters", "serve", "warm_kernels"]
 
 _log = logging.getLogger("onhand")
 
@@ -60,26 +64,29 @@ def serve(settings: Settings) -> bool:
     Listens at once, and loads behind that. Raises `OSError` when the address is taken,
     `OnhandError` when the data folder cannot be opened.
     """
-    with listen(settings.host, settings.port) as bound:
-        host, port = bound.getsockname()[:2]
-        service = _build_service(settings)
+    keys = KeyFile(Path(settings.data))
+    _require_keys(settings, keys)
+    with ExitStack() as addresses:
+        bound = [addresses.enter_context(listen(settings.host, settings.port))]
+        if settings.admin_port:
+            admin = listen(settings.admin_host, settings.admin_port)
+            bound.append(addresses.enter_context(admin))
+        host, port = bound[0].getsockname()[:2]
+        service = _build_service(settings, keys)
         server = Server(App(service), settings.request_seconds)
         service.on_failure = server.fail
-        if not is_loopback(host):
-            _log.warning(
-                "listening on %s, which is not loopback: there is no authentication yet, so anyone "
-                "who reaches this address can read and write",
-                host,
-            )
+        if service.guard.open:
+            _log.info("there are no keys: everybody on this machine may send, read, administer")
         shown = f"[{host}]" if ":" in host else host
         _log.info("onhand on http://%s:%d, data in %s", shown, port, settings.data)
-        server.run(sockets=[bound])
+        server.run(sockets=bound)
         return not server.failed
 
 
-def _build_service(settings: Settings) -> Service:
+def _build_service(settings: Settings, keys: KeyFile) -> Service:
     opened = _open(settings)
-    service = Service(opened.engine, settings, warm_kernels)
+    letters = open_dead_letters(settings)
+    service = Service(opened.engine, settings, warm_kernels, letters=letters, keys=keys)
     service.metrics.gauges |= {
         "onhand_log_offset": ("Offset of the last durable record.", lambda: opened.log.last),
         "onhand_decisions_dropped": (
@@ -88,6 +95,28 @@ def _build_service(settings: Settings) -> Service:
         ),
     }
     return service
+
+
+def _require_keys(settings: Settings, keys: KeyFile) -> None:
+    """Refuse to serve others than this machine without keys."""
+    hosts = [settings.host, *([settings.admin_host] if settings.admin_port else [])]
+    outside = [host for host in hosts if not is_loopback(host)]
+    if outside and not keys.read():
+        raise Unavailable(
+            "keys_needed",
+            f"{outside[0]} is not loopback, and there are no keys in {settings.data}: anyone who "
+            "reaches it could read and write. Create keys first: `onhand keys create ingest "
+            f"--data {settings.data}`, the same for `read` and `admin`.",
+        )
+
+
+def open_dead_letters(settings: Settings) -> DeadLetterStore:
+    """The dead letters of the data folder."""
+    return DeadLetterStore(
+        Path(settings.data) / "dead_letters.db",
+        max_bytes=settings.dead_letter_bytes,
+        max_age_ms=int(settings.dead_letter_days * 86_400_000),
+    )
 
 
 def warm_kernels() -> None:

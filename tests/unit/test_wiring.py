@@ -6,6 +6,7 @@ import pytest
 
 from onhand import wiring
 from onhand.contracts.errors import OnhandError
+from onhand.serving.keys import KeyFile
 from onhand.serving.server import Server, listen
 from onhand.settings import Settings
 
@@ -51,19 +52,33 @@ def test_a_folder_in_use_is_refused_by_name(tmp_path: Path) -> None:
     engine.close()
 
 
-@pytest.mark.parametrize(("host", "warned"), [("0.0.0.0", True), ("127.0.0.1", False)])
-def test_an_open_address_is_warned_of(
-    host: str,
-    warned: bool,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def serve_for_a_moment(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, settings: Settings
+) -> str:
     def close_at_once(_server: Server, sockets: list[socket.socket]) -> None:
         for each in sockets:
             each.close()
 
     monkeypatch.setattr(Server, "run", close_at_once)
     with caplog.at_level(logging.INFO):
-        assert wiring.serve(Settings(data=str(tmp_path / "data"), host=host, port=0))
-    assert ("no authentication" in caplog.text) is warned
+        assert wiring.serve(settings)
+    return caplog.text
+
+
+def test_without_keys_only_this_machine_is_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = str(tmp_path / "data")
+    for refused in (
+        Settings(data=data, host="0.0.0.0", port=0),
+        Settings(data=data, port=0, admin_host="0.0.0.0", admin_port=1),
+    ):
+        with pytest.raises(OnhandError, match="onhand keys create") as caught:
+            wiring.serve(refused)
+        assert caught.value.code == "keys_needed"
+    said = serve_for_a_moment(monkeypatch, caplog, Settings(data=data, port=0))
+    assert "there are no keys" in said
+    KeyFile(tmp_path / "other").create("read", 0)
+    caplog.clear()
+    outside = Settings(data=str(tmp_path / "other"), host="0.0.0.0", port=0)
+    assert "there are no keys" not in serve_for_a_moment(monkeypatch, caplog, outside)

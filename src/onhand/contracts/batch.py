@@ -1,20 +1,23 @@
 """Bodies to records: one object, an array, or one object a line.
 
-The fast path decodes the whole body into typed records in one call. Only when that fails is the
-body split, and each part decoded by itself, so that the good ones are kept and each bad one is
-named with its index, a code and a sentence. Whatever the bytes, the outcome is records or
-`Invalid`.
+The fast path decodes the whole body into typed records in one call. Only when that fails, or the
+contract renames or converts fields, is the body split, and each part decoded by itself, so that
+the good ones are kept and each bad one is named with its index, a code and a sentence. Whatever
+the bytes, the outcome is records or `Invalid`.
 """
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from typing import Any, Final, Generic, NamedTuple, NoReturn, TypeVar
 
 import msgspec
 
+from onhand.contracts import ga4
 from onhand.contracts.answers import IngestReport
-from onhand.contracts.checks import Fault, check_event, check_item, check_signal
-from onhand.contracts.errors import Invalid, RecordError
+from onhand.contracts.checks import check_item
+from onhand.contracts.errors import Fault, Invalid, RecordError
+from onhand.contracts.explain import DECODE_ERRORS, explain, shorten
+from onhand.contracts.gate import STANDARD, Gate
 from onhand.contracts.records import Event, Item, ItemPatch, Signal
 from onhand.contracts.requests import RecommendRequest
 
@@ -22,19 +25,22 @@ __all__ = [
     "LIMITS",
     "Limits",
     "Parsed",
+    "Refusal",
     "TooLarge",
+    "collect",
     "merge",
     "parse_events",
     "parse_item_patch",
     "parse_items",
+    "parse_json",
     "parse_recommend",
     "parse_signals",
+    "refuse_batch",
+    "refusals",
 ]
 
 R = TypeVar("R", Event, Item, Signal)
 T = TypeVar("T")
-
-_DECODE_ERRORS: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class TooLarge(Invalid):
@@ -58,55 +64,83 @@ class Limits(NamedTuple):
 LIMITS: Final = Limits()
 
 
+class Refusal(NamedTuple):
+    """A record that was refused: its place, why, and its bytes as they came."""
+
+    place: int
+    fault: Fault
+    raw: bytes
+
+
+def _no_part(_index: int) -> bytes:
+    return b""
+
+
 class Parsed(NamedTuple, Generic[R]):
     """The good records of a body and their places in it, how many were bad, and why the first of
-    those were."""
+    those were. `refused` has all of the bad ones, and `part` gives the bytes of any record."""
 
     records: list[R]
     places: Sequence[int]
     rejected: int
     errors: list[RecordError]
+    refused: Sequence[Refusal] = ()
+    part: Callable[[int], bytes] = _no_part
 
 
-class _Kind(Generic[R]):
-    """The decoders and the check of one kind of record."""
-
-    def __init__(self, record: type[R], check: Callable[[R, int], Fault | None]) -> None:
-        self.one = msgspec.json.Decoder(record)
-        self.many: msgspec.json.Decoder[list[R]] = msgspec.json.Decoder(list[record])
-        self.check = check
-
-
-_EVENTS = _Kind(Event, check_event)
-_ITEMS = _Kind(Item, check_item)
-_SIGNALS = _Kind(Signal, check_signal)
 _PATCH = msgspec.json.Decoder(ItemPatch)
 _RECOMMEND = msgspec.json.Decoder(RecommendRequest)
 _PARTS = msgspec.json.Decoder(list[msgspec.Raw])
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_OBJECT = msgspec.json.Decoder()
+_BRACES: Final = 4
+"""A body with more of them than this for each record it may have is counted before it is decoded;
+a record has one, and one for each of `context`, `attributes` and `fulfilment`."""
 _RECOMMEND_FIELDS: Final = tuple(
     name for name in RecommendRequest.__struct_fields__ if name != "slot"
 )
 
 
 def parse_events(body: bytes, ndjson: bool, now_ms: int, limits: Limits = LIMITS) -> Parsed[Event]:
-    """Decode and check events; their times become epoch milliseconds.
+    """Decode and check events by the standard contract; their times become epoch milliseconds.
 
     Raises `Invalid` when the body as a whole cannot be read, `TooLarge` when it is over a limit.
     """
-    return _parse(_EVENTS, body, ndjson, now_ms, limits)
+    return parse_json(STANDARD["events"], body, ndjson, now_ms, limits)
 
 
 def parse_items(body: bytes, ndjson: bool, now_ms: int, limits: Limits = LIMITS) -> Parsed[Item]:
     """Decode and check whole catalogue entries; errors as in `parse_events`."""
-    return _parse(_ITEMS, body, ndjson, now_ms, limits)
+    return parse_json(STANDARD["items"], body, ndjson, now_ms, limits)
 
 
 def parse_signals(
     body: bytes, ndjson: bool, now_ms: int, limits: Limits = LIMITS
 ) -> Parsed[Signal]:
     """Decode and check fast facts; errors as in `parse_events`."""
-    return _parse(_SIGNALS, body, ndjson, now_ms, limits)
+    return parse_json(STANDARD["signals"], body, ndjson, now_ms, limits)
+
+
+def parse_json(
+    gate: Gate[R], body: bytes, ndjson: bool, now_ms: int, limits: Limits = LIMITS
+) -> Parsed[R]:
+    """Decode and check records as a contract says; errors as in `parse_events`."""
+    if len(body) > limits.body_bytes:
+        raise TooLarge(
+            "body_too_large",
+            f"The body has {len(body)} bytes; at most {limits.body_bytes} are taken. Split it.",
+        )
+    if body.count(b"{") > _BRACES * limits.records:
+        _count_records(body, ndjson, limits)
+    if not gate.reshapes:
+        records = _decode_lines(gate, body) if ndjson else _decode_whole(gate, body)
+        if records is not None:
+            if len(records) > limits.records:
+                refuse_batch(limits)
+            return _keep_checked(gate, records, body, ndjson, now_ms, limits)
+    parts = _split(body, ndjson, limits)
+    read = (_read_part(gate, part, now_ms) for part in parts)
+    return collect(read, lambda index: bytes(parts[index]), limits)
 
 
 def parse_item_patch(body: bytes, item: str, now_ms: int) -> ItemPatch:
@@ -115,7 +149,7 @@ def parse_item_patch(body: bytes, item: str, now_ms: int) -> ItemPatch:
     own = fields.setdefault("id", msgspec.Raw(msgspec.json.encode(item)))
     patch = _decode_fields(_PATCH, fields)
     if patch.id != item:
-        raise Invalid("id_mismatch", f"`id` {_short(bytes(own))} is not the item of the path.")
+        raise Invalid("id_mismatch", f"`id` {shorten(bytes(own))} is not the item of the path.")
     fault = check_item(patch, now_ms)
     if fault is not None:
         raise Invalid(fault.code, fault.message)
@@ -146,80 +180,104 @@ def merge(parsed: Parsed[Any], report: IngestReport, limits: Limits = LIMITS) ->
     )
 
 
-def _parse(kind: _Kind[R], body: bytes, ndjson: bool, now_ms: int, limits: Limits) -> Parsed[R]:
-    if len(body) > limits.body_bytes:
-        raise TooLarge(
-            "body_too_large",
-            f"The body has {len(body)} bytes; at most {limits.body_bytes} are taken. Split it.",
-        )
-    if body.count(b"{") > limits.records:
-        _count_records(body, ndjson, limits)
-    records = _decode_lines(kind, body) if ndjson else _decode_whole(kind, body)
-    if records is None:
-        return _parse_each(kind, body, ndjson, now_ms, limits)
-    return _keep_checked(kind, records, now_ms, limits)
+def refusals(parsed: Parsed[Any], report: IngestReport) -> list[Refusal]:
+    """Return everything that was refused, here or by the engine, with its bytes."""
+    late = [
+        Refusal(place, Fault(error.code, error.message), parsed.part(place))
+        for error in report.errors
+        for place in (parsed.places[error.index],)
+    ]
+    return [*parsed.refused, *late]
 
 
-def _decode_whole(kind: _Kind[R], body: bytes) -> list[R] | None:
+def collect(
+    outcomes: Iterable[R | Fault | list[R | Fault]], part: Callable[[int], bytes], limits: Limits
+) -> Parsed[R]:
+    """Gather what became of each part of a body: a record, a fault, or several of them."""
+    records: list[R] = []
+    places: list[int] = []
+    refused: list[Refusal] = []
+    for index, outcome in enumerate(outcomes):
+        for each in outcome if type(outcome) is list else (outcome,):
+            if type(each) is Fault:
+                refused.append(Refusal(index, each, part(index)))
+            else:
+                records.append(each)  # type: ignore[arg-type]
+                places.append(index)
+        if len(records) > limits.records:
+            refuse_batch(limits)
+    errors = [RecordError(r.place, *r.fault[:2]) for r in refused[: limits.errors]]
+    return Parsed(records, places, len(refused), errors, refused, part)
+
+
+def _decode_whole(gate: Gate[R], body: bytes) -> list[R] | None:
     try:
         if body.lstrip()[:1] == b"{":
-            return [kind.one.decode(body)]
-        return kind.many.decode(body)
-    except _DECODE_ERRORS:
+            return [gate.one.decode(body)]
+        return gate.many.decode(body)
+    except DECODE_ERRORS:
         return None
 
 
-def _decode_lines(kind: _Kind[R], body: bytes) -> list[R] | None:
+def _decode_lines(gate: Gate[R], body: bytes) -> list[R] | None:
     """Decode one record a line, or None where lines and records do not correspond."""
     try:
-        records = kind.one.decode_lines(body)
-    except _DECODE_ERRORS:
+        records = gate.one.decode_lines(body)
+    except DECODE_ERRORS:
         return None
     lines = body.count(b"\n") + (not body.endswith(b"\n"))
     return records if len(records) == lines else None
 
 
-def _keep_checked(kind: _Kind[R], records: list[R], now_ms: int, limits: Limits) -> Parsed[R]:
-    check = kind.check
-    faults = [
-        (index, fault)
-        for index, record in enumerate(records)
-        if (fault := check(record, now_ms)) is not None
-    ]
+def _keep_checked(
+    gate: Gate[R], records: list[R], body: bytes, ndjson: bool, now_ms: int, limits: Limits
+) -> Parsed[R]:
+    @cache
+    def parts() -> Sequence[bytes | msgspec.Raw]:
+        return _split(body, ndjson, limits)
+
+    def part(index: int) -> bytes:
+        return bytes(parts()[index])
+
+    faults = gate.find_faults(records, now_ms, _is_printable(body))
     if not faults:
-        return Parsed(records, range(len(records)), 0, [])
+        return Parsed(records, range(len(records)), 0, [], (), part)
     bad = {index for index, _ in faults}
     places = [index for index in range(len(records)) if index not in bad]
     return Parsed(
         [records[index] for index in places],
         places,
         len(faults),
-        [RecordError(index, *fault) for index, fault in faults[: limits.errors]],
+        [RecordError(index, *fault[:2]) for index, fault in faults[: limits.errors]],
+        [Refusal(index, fault, part(index)) for index, fault in faults],
+        part,
     )
 
 
-def _parse_each(
-    kind: _Kind[R], body: bytes, ndjson: bool, now_ms: int, limits: Limits
-) -> Parsed[R]:
-    """Decode part by part: the slow path, taken when any record is bad."""
-    records: list[R] = []
-    places: list[int] = []
-    errors: list[RecordError] = []
-    rejected = 0
-    for index, part in enumerate(_split(body, ndjson, limits)):
-        try:
-            record = kind.one.decode(part)
-            fault = kind.check(record, now_ms)
-            if fault is None:
-                records.append(record)
-                places.append(index)
-                continue
-        except _DECODE_ERRORS as error:
-            fault = _explain(error, part)
-        rejected += 1
-        if len(errors) < limits.errors:
-            errors.append(RecordError(index, *fault))
-    return Parsed(records, places, rejected, errors)
+def _is_printable(body: bytes) -> bool:
+    """Whether every string of some JSON is printable; False where that takes a closer look."""
+    return body.isascii() and b"\\" not in body and b"\x7f" not in body
+
+
+def _read_part(
+    gate: Gate[R], part: bytes | msgspec.Raw, now_ms: int
+) -> R | Fault | list[R | Fault]:
+    """Decode one part by itself: the slow path, taken when any record is bad."""
+    try:
+        if not gate.reshapes:
+            record = gate.one.decode(part)
+            return gate.check(record, now_ms) or record
+    except DECODE_ERRORS as error:
+        fault = explain(error, part)
+        if gate.record is not Event or fault.code != "missing_field":
+            return fault
+    try:
+        value = _OBJECT.decode(part)
+    except DECODE_ERRORS as error:
+        return explain(error, part)
+    if gate.record is Event and isinstance(value, dict) and ga4.is_ga4(value):
+        return [gate.read(event, now_ms) for event in ga4.to_events(value)]
+    return gate.read(value, now_ms)
 
 
 def _split(body: bytes, ndjson: bool, limits: Limits) -> list[bytes] | list[msgspec.Raw]:
@@ -229,23 +287,23 @@ def _split(body: bytes, ndjson: bool, limits: Limits) -> list[bytes] | list[msgs
     if ndjson:
         lines = [line for line in body.split(b"\n", limits.records + 1) if line.strip()]
         if len(lines) > limits.records:
-            _refuse_batch(limits)
+            refuse_batch(limits)
         return lines
     first = body.lstrip()[:1]
     if first == b"[":
         _count_records(body, ndjson, limits)
         try:
             return _PARTS.decode(body)
-        except _DECODE_ERRORS as error:
+        except DECODE_ERRORS as error:
             _refuse_body(error)
     if first == b"{":
         try:
             return [msgspec.json.decode(body, type=msgspec.Raw)]
-        except _DECODE_ERRORS as error:
+        except DECODE_ERRORS as error:
             _refuse_body(error)
     raise Invalid(
         "malformed",
-        f"The body begins with {_short(body.lstrip()[:20])}; "
+        f"The body begins with {shorten(body.lstrip()[:20])}; "
         "send a JSON object, an array of objects, or NDJSON as application/x-ndjson.",
     )
 
@@ -262,7 +320,7 @@ def _count_records(body: bytes, ndjson: bool, limits: Limits) -> None:
     """Refuse a body of too many records without building them: stops at the first too many."""
     if ndjson:
         if body.rstrip().count(b"\n") >= limits.records:
-            _refuse_batch(limits)
+            refuse_batch(limits)
         return
     count = 0
     counted = _Counted()
@@ -277,12 +335,13 @@ def _count_records(body: bytes, ndjson: bool, limits: Limits) -> None:
     try:
         msgspec.json.Decoder(list[_Counted], dec_hook=count_one).decode(body)
     except _OverLimitError:
-        _refuse_batch(limits)
-    except _DECODE_ERRORS:
+        refuse_batch(limits)
+    except DECODE_ERRORS:
         return  # what is wrong with it is told by whoever decodes it in earnest
 
 
-def _refuse_batch(limits: Limits) -> NoReturn:
+def refuse_batch(limits: Limits) -> NoReturn:
+    """Refuse a body of too many records."""
     raise TooLarge(
         "too_many_records",
         f"The batch has more than {limits.records} records. Send it in parts of at most that many.",
@@ -308,7 +367,7 @@ def _fields(body: bytes) -> dict[str, msgspec.Raw]:
         return _FIELDS.decode(body)
     except msgspec.ValidationError as error:
         raise Invalid("wrong_type", f"The body must be one JSON object: {error}.") from None
-    except _DECODE_ERRORS as error:
+    except DECODE_ERRORS as error:
         _refuse_body(error)
 
 
@@ -316,62 +375,6 @@ def _decode_fields(decoder: msgspec.json.Decoder[T], fields: dict[str, msgspec.R
     part = msgspec.json.encode(fields)
     try:
         return decoder.decode(part)
-    except _DECODE_ERRORS as error:
-        fault = _explain(error, part)
+    except DECODE_ERRORS as error:
+        fault = explain(error, part)
         raise Invalid(fault.code, fault.message) from None
-
-
-_PLACE = re.compile(r"(?P<what>.*?)(?: - at (?P<key>`key` in )?`\$\.?(?P<path>[^`]*)`)?", re.DOTALL)
-_CODES: Final = (
-    ("Object missing required field", "missing_field"),
-    ("Number out of range", "range"),
-    ("Integer value out of range", "range"),
-    ("Invalid", "value"),
-)
-
-
-def _explain(error: Exception, part: bytes | msgspec.Raw) -> Fault:
-    """Say which field of a record is wrong, and what it holds."""
-    if isinstance(error, RecursionError):
-        return Fault("too_deep", "The record is nested too deeply; records are flat.")
-    if isinstance(error, UnicodeDecodeError):
-        return Fault("not_utf8", "A string of the record is not UTF-8; JSON is always UTF-8.")
-    text = str(error)
-    if not isinstance(error, msgspec.ValidationError):
-        return Fault("malformed", f"The record is not JSON: {text}.")
-    found = _PLACE.fullmatch(text)
-    if found is None:
-        return Fault("value", text)
-    what, path = found["what"], found["path"]
-    code = _code(what)
-    if not path:
-        return Fault(code, f"{what}.")
-    if found["key"]:
-        return Fault(code, f"A key in `{path}`: {what}.")
-    value = _value_at(part, path)
-    return Fault(code, f"`{path}`: {what}" + (f"; it is {value}." if value else "."))
-
-
-def _code(what: str) -> str:
-    for beginning, code in _CODES:
-        if what.startswith(beginning):
-            return code
-    if "of length" in what:
-        return "length"
-    return "range" if re.search(r"[<>]=? -?[\d.]", what) else "wrong_type"
-
-
-def _value_at(part: bytes | msgspec.Raw, path: str) -> str | None:
-    """Find the offending value by its path, shortened; None where it cannot be told."""
-    try:
-        value = msgspec.json.decode(part)
-        for step in re.findall(r"[^.\[\]]+", path):
-            value = value[int(step)] if step.isdigit() else value[step]
-        return _short(msgspec.json.encode(value))
-    except (*_DECODE_ERRORS, KeyError, IndexError, TypeError, ValueError):
-        return None
-
-
-def _short(value: bytes) -> str:
-    text = value[:80].decode("utf-8", "replace")
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,8 +1,10 @@
 """Every error a caller can meet, each with a stable code and a sentence that says what to do."""
 
+from typing import NamedTuple
+
 import msgspec
 
-__all__ = ["Invalid", "OnhandError", "RecordError", "Unavailable", "Unknown"]
+__all__ = ["Fault", "Invalid", "OnhandError", "RecordError", "Unavailable", "Unknown"]
 
 
 class OnhandError(Exception):
@@ -32,6 +34,14 @@ class Unavailable(OnhandError):
     """The engine cannot take this now: it is folding its log, or its disk failed."""
 
     status = 503
+
+
+class Fault(NamedTuple):
+    """Why a record is refused, and by which field, where it is one."""
+
+    code: str
+    message: str
+    field: str | None = None
 
 
 class RecordError(msgspec.Struct, frozen=True):

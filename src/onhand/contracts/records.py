@@ -6,7 +6,7 @@ Five kinds of fact enter: what a visitor did (`Event`), what the shop sells (`It
 is generated from them.
 """
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
@@ -44,6 +44,8 @@ Stock = Annotated[int, Meta(ge=0, le=1_000_000_000)]
 Flags = Annotated[list[Word], Meta(max_length=16)]
 Attribute = Annotated[str, Meta(max_length=1024)] | float | bool
 Attributes = Annotated[dict[Word, Attribute], Meta(max_length=64)]
+Body = Annotated[dict[Word, Any], Meta(max_length=64)]
+Currency = Annotated[str, Meta(min_length=3, max_length=3)]
 
 
 class Context(Struct, omit_defaults=True, frozen=True, gc=False):
@@ -74,6 +76,8 @@ class Event(Struct, tag_field="kind", tag="event", omit_defaults=True, gc=False)
     dwell_ms: Annotated[int, Meta(ge=0, le=86_400_000)] | None = None
     decision: Id | None = None
     context: Context | None = None
+    currency: Currency | None = None
+    attributes: Attributes | None = None
 
 
 class Fulfilment(Struct, omit_defaults=True, frozen=True):
@@ -101,6 +105,7 @@ class Item(Struct, tag_field="kind", tag="item", omit_defaults=True):
     text: Annotated[str, Meta(max_length=10_000)] = ""
     created: Time | None = None
     attributes: Attributes = {}
+    currency: Currency | None = None
 
 
 class ItemPatch(Struct, tag_field="kind", tag="item_patch", omit_defaults=True):
@@ -135,16 +140,18 @@ class Signal(Struct, tag_field="kind", tag="signal", omit_defaults=True, gc=Fals
     price: Price | UnsetType = UNSET
     flags: Flags | UnsetType = UNSET
     fulfilment: Fulfilment | UnsetType = UNSET
+    currency: Currency | None = None
 
 
 class Control(Struct, tag_field="kind", tag="control", omit_defaults=True):
-    """A decision about the engine itself (a rule, an experiment, a model), ordered like the rest.
+    """A decision about the engine itself (a contract, a rule, an experiment, a model), ordered
+    like the rest.
 
-    The last `body` under a `name` holds; an empty one takes it back.
+    The last `body` under a `name`, any JSON object, holds; an empty one takes it back.
     """
 
     name: Id
-    body: Attributes = {}
+    body: Body = {}
 
 
 Record = Event | Item | ItemPatch | ItemDelete | Signal | Control

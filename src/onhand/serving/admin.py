@@ -1,6 +1,5 @@
 """The other routes: catalogue entries, decision records, probes, metrics, documentation."""
 
-from collections.abc import Awaitable, Callable, Mapping
 from functools import cached_property
 from importlib.resources import files
 from typing import Any
@@ -8,23 +7,17 @@ from typing import Any
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
-from starlette.types import Receive, Scope, Send
 
 from onhand import __version__
 from onhand.contracts.batch import parse_item_patch
-from onhand.contracts.errors import OnhandError, Unknown
+from onhand.contracts.errors import Unknown
 from onhand.contracts.records import ItemDelete, ItemPatch
-from onhand.serving import routes
 from onhand.serving.body import read_body
-from onhand.serving.hot import refuse_query
 from onhand.serving.openapi import build_openapi
-from onhand.serving.problems import method_not_allowed, send_problem
 from onhand.serving.service import Service
 
 __all__ = ["AdminRoutes"]
 
-_Handler = Callable[[Request], Awaitable[Response]]
 _JSON = "application/json"
 
 
@@ -34,18 +27,6 @@ class AdminRoutes:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._encode = msgspec.json.Encoder().encode
-
-    def build(self) -> list[BaseRoute]:
-        """Starlette routes for every path of the table that has a handler here."""
-        by_path: dict[str, dict[str, _Handler]] = {}
-        for route in routes.ROUTES:
-            handler = getattr(self, route.name, None)
-            if handler is not None:
-                by_path.setdefault(route.path, {})[route.method] = handler
-        return [
-            Route(path.replace("{id}", "{id:path}"), _Path(path, handlers, self._service))
-            for path, handlers in by_path.items()
-        ]
 
     async def get_item(self, request: Request) -> Response:
         """Answer a catalogue entry with its live facts."""
@@ -108,43 +89,13 @@ class AdminRoutes:
 
     async def _write(self, record: ItemPatch | ItemDelete) -> Response:
         report = await self._service.write([record])
-        self._service.metrics.count_report("items", report)
+        self._service.count("items", report)
         if report.rejected:
             raise Unknown(report.errors[0].code, report.errors[0].message)
         return self._json(report, 202)
 
     def _json(self, value: Any, status: int = 200) -> Response:
         return Response(self._encode(value) + b"\n", status, media_type=_JSON)
-
-
-class _Path:
-    """All methods of one path, as an ASGI callable."""
-
-    def __init__(self, path: str, handlers: Mapping[str, _Handler], service: Service) -> None:
-        self._path = path
-        self._handlers = dict(handlers)
-        if "GET" in handlers:
-            self._handlers["HEAD"] = handlers["GET"]
-        self._requests = service.metrics.requests
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            response = await self._respond(scope, receive)
-        except OnhandError as error:
-            self._requests[self._path, error.status] += 1
-            await send_problem(send, error)
-        else:
-            self._requests[self._path, response.status_code] += 1
-            await response(scope, receive, send)
-
-    async def _respond(self, scope: Scope, receive: Receive) -> Response:
-        method: str = scope["method"]
-        handler = self._handlers.get(method)
-        if handler is None:
-            raise method_not_allowed(method, tuple(self._handlers))
-        if self._path.startswith("/v1/"):
-            refuse_query(scope)
-        return await handler(Request(scope, receive))
 
 
 def _page(name: str) -> Response:

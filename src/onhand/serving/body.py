@@ -7,32 +7,37 @@ from starlette.types import Receive, Scope
 
 from onhand.contracts.batch import TooLarge
 from onhand.contracts.errors import Invalid
+from onhand.contracts.formats import AVRO, JSON, MEDIA_TYPES, PROTOBUF
+from onhand.serving.compression import CODINGS, unpack
 from onhand.serving.problems import HttpError
 
 __all__ = ["Body", "ClientGone", "read_body"]
 
-_NDJSON: Final = (b"application/x-ndjson", b"application/ndjson", b"application/jsonl")
 _CLOSE: Final = ((b"connection", b"close"),)
+_UNPACK_ASIDE_BYTES: Final = 32 * 1024
+"""A larger compressed body is unpacked on another thread, so that pages go on."""
+
+
+class Body(NamedTuple):
+    """The bytes of a request, unpacked, and their format: one of `formats.MEDIA_TYPES`."""
+
+    content: bytes
+    media: str
 
 
 class ClientGone(Exception):
     """The client hung up before its request was whole."""
 
 
-class Body(NamedTuple):
-    """The bytes of a request, and whether they are one JSON object a line."""
+async def read_body(
+    scope: Scope, receive: Receive, limit_bytes: int, limit_s: float, binary: bool = False
+) -> Body:
+    """Read a body; `binary` says that Avro and Protobuf may come too.
 
-    content: bytes
-    ndjson: bool
-
-
-async def read_body(scope: Scope, receive: Receive, limit_bytes: int, limit_s: float) -> Body:
-    """Read a JSON or NDJSON body.
-
-    Raises `HttpError` 415 for another format or a compressed body and 408 when it comes too
-    slowly, `TooLarge` before reading what is declared too large, `ClientGone`.
+    Raises `HttpError` 415 for another format and 408 when it comes too slowly, `TooLarge` before
+    reading what is declared too large or when it unpacks to too much, `ClientGone`.
     """
-    ndjson = _check_headers(scope, limit_bytes)
+    media, coding = _check_headers(scope, limit_bytes, binary)
     try:
         async with asyncio.timeout(limit_s):
             content = await _receive_all(receive, limit_bytes)
@@ -43,41 +48,49 @@ async def read_body(scope: Scope, receive: Receive, limit_bytes: int, limit_s: f
             f"The body did not arrive within {limit_s:g} s. Send smaller batches.",
             _CLOSE,
         ) from None
-    return Body(content, ndjson)
+    if coding and len(content) > _UNPACK_ASIDE_BYTES:
+        content = await asyncio.to_thread(unpack, coding, content, limit_bytes)
+    elif coding:
+        content = unpack(coding, content, limit_bytes)
+    return Body(content, media)
 
 
-def _check_headers(scope: Scope, limit_bytes: int) -> bool:
-    ndjson = False
+def _check_headers(scope: Scope, limit_bytes: int, binary: bool) -> tuple[str, str]:
+    """Return the format of a body and how it is compressed."""
+    media, coding = JSON, ""
     for name, value in scope["headers"]:
         if name == b"content-type":
-            ndjson = _is_ndjson(value)
+            media = _media(value, binary)
         elif name == b"content-length":
             if not value.isdigit():
                 raise Invalid("content_length", "The content-length is not a number.")
             if int(value[:18]) > limit_bytes:
                 _refuse_size(limit_bytes)
         elif name == b"content-encoding" and value.lower() != b"identity":
-            raise HttpError(
-                415,
-                "content_encoding",
-                f"Content-encoding {_shown(value)} is not taken; send the body uncompressed.",
-                ((b"accept-encoding", b"identity"),),
-            )
-    return ndjson
+            coding = value.lower().decode("latin-1")
+            if coding not in CODINGS:
+                raise HttpError(
+                    415,
+                    "content_encoding",
+                    f"Content-encoding {_shown(value)} is not taken; send gzip, deflate, zstd or "
+                    "the plain body.",
+                    ((b"accept-encoding", b"gzip, deflate, zstd, identity"),),
+                )
+    return media, coding
 
 
-def _is_ndjson(content_type: bytes) -> bool:
-    media = content_type.partition(b";")[0].strip().lower()
-    if media == b"application/json" or media == b"":
-        return False
-    if media in _NDJSON:
-        return True
-    raise HttpError(
-        415,
-        "content_type",
-        f"Content-type {_shown(media)} is not taken; send application/json (an object or an "
-        "array) or application/x-ndjson (one object a line).",
-    )
+def _media(content_type: bytes, binary: bool) -> str:
+    name = content_type.partition(b";")[0].strip().lower().decode("latin-1")
+    media = MEDIA_TYPES.get(name)
+    if media is None or (media in (AVRO, PROTOBUF) and not binary):
+        raise HttpError(
+            415,
+            "content_type",
+            f"Content-type {_shown(name.encode('latin-1'))} is not taken; send application/json "
+            "(an object or an array) or application/x-ndjson (one object a line)"
+            + (f", {AVRO} or {PROTOBUF}." if binary else "."),
+        )
+    return media
 
 
 async def _receive_all(receive: Receive, limit_bytes: int) -> bytes:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
+from onhand.admission import Retry
 from onhand.contracts.answers import IngestReport
 from onhand.contracts.errors import OnhandError, Unavailable
 from onhand.contracts.records import Record
@@ -31,7 +32,7 @@ _log = logging.getLogger("onhand")
 class _Waiting(NamedTuple):
     """One request's records and the future of its report."""
 
-    records: Sequence[Record]
+    records: Sequence[Record] | Retry
     report: "asyncio.Future[IngestReport]"
 
 
@@ -60,7 +61,7 @@ class Committer:
         """Records that wait for a commit."""
         return self._queued_records
 
-    async def submit(self, records: Sequence[Record]) -> IngestReport:
+    async def submit(self, records: Sequence[Record] | Retry) -> IngestReport:
         """Have `records` written; return when they are durable and visible.
 
         Raises `Unavailable` when too many wait already, or nothing can be written any more.

@@ -1,10 +1,10 @@
 """The hot routes: one bare ASGI callable each, no framework between the socket and the engine."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Sequence
 from functools import partial
 from time import perf_counter
-from typing import Any, Final
+from typing import Final
 from urllib.parse import unquote
 from uuid import uuid4
 
@@ -12,23 +12,18 @@ import msgspec
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from onhand.contracts.answers import IngestReport, Recommendation
-from onhand.contracts.batch import (
-    Limits,
-    Parsed,
-    merge,
-    parse_events,
-    parse_items,
-    parse_recommend,
-    parse_signals,
-)
+from onhand.contracts.batch import parse_recommend
 from onhand.contracts.errors import OnhandError, Unknown
+from onhand.contracts.formats import parse
 from onhand.contracts.requests import SLOTS, RecommendRequest
+from onhand.contracts.shapes import Kind
 from onhand.serving.body import read_body
 from onhand.serving.problems import Header, HttpError, method_not_allowed, send_json, send_problem
 from onhand.serving.query import parse_recommend_query, parse_similar_n
+from onhand.serving.routing import refuse_query
 from onhand.serving.service import Service
 
-__all__ = ["HotRoutes", "refuse_query"]
+__all__ = ["HotRoutes"]
 
 _log = logging.getLogger("onhand")
 _RECOMMEND: Final = "/v1/recommend/"
@@ -37,17 +32,6 @@ _SIMILAR: Final = "/v1/similar/"
 _HEAD: Final = (
     b"HTTP/1.1 200 OK\r\n%bcontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b\n"
 )
-
-_Parse = Callable[[bytes, bool, int, Limits], Parsed[Any]]
-
-
-def refuse_query(scope: Scope) -> None:
-    """Refuse a query string where none is known."""
-    if scope["query_string"]:
-        name = scope["query_string"].partition(b"=")[0][:60].decode("latin-1")
-        raise HttpError(
-            400, "unknown_parameter", f"There is no parameter {name!r}; this route takes none."
-        )
 
 
 class HotRoutes:
@@ -60,9 +44,9 @@ class HotRoutes:
         self._encode = msgspec.json.Encoder().encode
         self._slots = {(_RECOMMEND + slot).encode(): slot for slot in SLOTS}
         self._exact: dict[str, ASGIApp] = {
-            "/v1/events": partial(self._ingest, "POST", "events", parse_events),
-            "/v1/signals": partial(self._ingest, "POST", "signals", parse_signals),
-            "/v1/items": partial(self._ingest, "PUT", "items", parse_items),
+            "/v1/events": partial(self._ingest, ("POST",), "events"),
+            "/v1/signals": partial(self._ingest, ("POST",), "signals"),
+            "/v1/items": partial(self._ingest, ("PUT", "POST"), "items"),
             **{_RECOMMEND + slot: partial(self._recommend, slot) for slot in SLOTS},
         }
 
@@ -164,14 +148,14 @@ class HotRoutes:
         self._metrics.requests["/v1/recommend/{slot}", 404] += 1
 
     async def _ingest(
-        self, method: str, kind: str, parse: _Parse, scope: Scope, receive: Receive, send: Send
+        self, methods: Sequence[str], kind: Kind, scope: Scope, receive: Receive, send: Send
     ) -> None:
         began_s = perf_counter()
         status = 202
         try:
-            if scope["method"] != method:
-                raise method_not_allowed(scope["method"], (method,))
-            report = await self._write(kind, parse, scope, receive)
+            if scope["method"] not in methods:
+                raise method_not_allowed(scope["method"], methods)
+            report = await self._write(kind, scope, receive)
         except OnhandError as error:
             status = error.status
             await send_problem(send, error)
@@ -184,18 +168,22 @@ class HotRoutes:
             self._metrics.ingest_seconds.observe(perf_counter() - began_s)
         self._metrics.requests[f"/v1/{kind}", status] += 1
 
-    async def _write(
-        self, kind: str, parse: _Parse, scope: Scope, receive: Receive
-    ) -> IngestReport:
+    async def _write(self, kind: Kind, scope: Scope, receive: Receive) -> IngestReport:
         service = self._service
         service.require_ready()
-        refuse_query(scope)
+        refuse_query(scope, "key")
         limits = service.limits
-        body = await read_body(scope, receive, limits.body_bytes, service.settings.request_seconds)
-        parsed = parse(body.content, body.ndjson, service.now_ms(), limits)
-        report = merge(parsed, await service.write(parsed.records), limits)
-        self._metrics.count_report(kind, report)
-        return report
+        body = await read_body(
+            scope, receive, limits.body_bytes, service.settings.request_seconds, binary=True
+        )
+        registry = self._engine.contracts
+        return await service.ingest(
+            registry.gate(kind),
+            lambda: parse(registry, kind, body.media, body.content, service.now_ms(), limits),
+            body.content,
+            body.media,
+            f"/v1/{kind}",
+        )
 
 
 def _nothing_accepted(report: IngestReport) -> HttpError:

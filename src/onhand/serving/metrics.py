@@ -20,7 +20,6 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from onhand.contracts.answers import IngestReport
-from onhand.contracts.errors import RecordError
 
 __all__ = ["Histogram", "Metrics"]
 
@@ -70,21 +69,19 @@ class Metrics(Collector):
         self._accepted: defaultdict[str, int] = defaultdict(int)
         self._duplicates: defaultdict[str, int] = defaultdict(int)
         self._rejected: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self.letters_lost = 0
+        """Refused records that could not be kept."""
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
 
-    def count_report(self, kind: str, report: IngestReport) -> None:
-        """Count what became of a batch of `kind`."""
-        self._accepted[kind] += report.accepted
-        self._duplicates[kind] += report.duplicates
-        if report.rejected:
-            self._count_rejected(kind, report.rejected, report.errors)
+    def count_report(self, contract: str, report: IngestReport) -> None:
+        """Count what was taken by a contract, `events@1`."""
+        self._accepted[contract] += report.accepted
+        self._duplicates[contract] += report.duplicates
 
-    def _count_rejected(self, kind: str, rejected: int, errors: list[RecordError]) -> None:
-        for error in errors:
-            self._rejected[kind, error.code] += 1
-        if rejected > len(errors):
-            self._rejected[kind, "unlisted"] += rejected - len(errors)
+    def count_refusal(self, contract: str, code: str) -> None:
+        """Count a record that was refused."""
+        self._rejected[contract, code] += 1
 
     def expose(self) -> bytes:
         """The text format of Prometheus."""
@@ -132,17 +129,19 @@ class Metrics(Collector):
 
     def _records(self) -> Iterable[Metric]:
         accepted = CounterMetricFamily(
-            "onhand_records_accepted", "Records durable and applied.", labels=["kind"]
+            "onhand_records_accepted", "Records durable and applied.", labels=["contract"]
         )
         for kind, count in self._accepted.items():
             accepted.add_metric([kind], count)
         duplicates = CounterMetricFamily(
-            "onhand_records_duplicate", "Records sent again and counted once.", labels=["kind"]
+            "onhand_records_duplicate", "Records sent again and counted once.", labels=["contract"]
         )
         for kind, count in self._duplicates.items():
             duplicates.add_metric([kind], count)
         rejected = CounterMetricFamily(
-            "onhand_records_rejected", "Records refused, by reason.", labels=["kind", "code"]
+            "onhand_records_rejected",
+            "Records refused, by contract and reason.",
+            labels=["contract", "code"],
         )
         for (kind, code), count in self._rejected.items():
             rejected.add_metric([kind, code], count)

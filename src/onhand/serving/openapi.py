@@ -1,19 +1,19 @@
 """The OpenAPI 3.1 document, generated from the route table and the msgspec types."""
 
-from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
 import msgspec
 
+from onhand.contracts.json_schema import untagged
 from onhand.serving.problems import Problem
-from onhand.serving.routes import JSON, NDJSON, PROBLEM, ROUTES, Answer, Body, Parameter, Route
+from onhand.serving.route import JSON, NDJSON, PROBLEM, Answer, Body, Parameter, Route
+from onhand.serving.routes import ROUTES
 
 __all__ = ["build_openapi"]
 
+_KEY_PROBLEMS: Final = (401, 403, 429)
 _REF: Final = "#/components/schemas/{name}"
-_TAGGED: Final = "kind"
-"""The field that tells records apart in the log; senders need not know it."""
 
 
 def build_openapi(version: str) -> dict[str, Any]:
@@ -34,7 +34,10 @@ def build_openapi(version: str) -> dict[str, Any]:
         },
         "tags": [{"name": group} for group in dict.fromkeys(route.group for route in ROUTES)],
         "paths": paths,
-        "components": {"schemas": schemas.components},
+        "components": {
+            "schemas": schemas.components,
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+        },
     }
 
 
@@ -45,7 +48,7 @@ class _Schemas:
         types = [Problem, *_types_of(ROUTES)]
         found, components = msgspec.json.schema_components(types, ref_template=_REF)
         self._by_type = list(zip(types, found, strict=True))
-        self.components = {name: _untagged(schema) for name, schema in components.items()}
+        self.components = {name: untagged(schema) for name, schema in components.items()}
 
     def of(self, type_: Any) -> dict[str, Any]:
         """The schema of a type of the table."""
@@ -78,17 +81,6 @@ def _types_of(routes: tuple[Route, ...]) -> list[Any]:
     return types
 
 
-def _untagged(schema: dict[str, Any]) -> dict[str, Any]:
-    properties: Mapping[str, Any] = schema.get("properties", {})
-    if _TAGGED not in properties:
-        return schema
-    return {
-        **schema,
-        "properties": {name: each for name, each in properties.items() if name != _TAGGED},
-        "required": [name for name in schema["required"] if name != _TAGGED],
-    }
-
-
 def _operation(route: Route, schemas: _Schemas) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": route.name,
@@ -97,6 +89,8 @@ def _operation(route: Route, schemas: _Schemas) -> dict[str, Any]:
         "description": route.detail,
         "x-curl": _curl(route),
     }
+    if route.access:
+        operation["security"] = [{"key": []}]
     if route.parameters:
         operation["parameters"] = [_parameter(each, schemas) for each in route.parameters]
     if route.body is not None:
@@ -104,7 +98,7 @@ def _operation(route: Route, schemas: _Schemas) -> dict[str, Any]:
     responses = {
         str(status): _response(answer, schemas) for status, answer in route.answers.items()
     }
-    for status in route.problems:
+    for status in (*route.problems, *(_KEY_PROBLEMS if route.access else ())):
         answer = Answer(HTTPStatus(status).phrase, Problem, PROBLEM)
         responses[str(status)] = _response(answer, schemas)
     operation["responses"] = responses
@@ -136,6 +130,10 @@ def _request_body(body: Body, schemas: _Schemas) -> dict[str, Any]:
         "content": {
             JSON: {"schema": many, "example": [body.example]},
             NDJSON: {"schema": one, "example": body.example},
+            **{
+                media: {"schema": {"type": "string", "contentEncoding": "binary"}}
+                for media in body.media
+            },
         },
     }
 

@@ -1,74 +1,29 @@
 """The route table: what routing, the documentation and the OpenAPI document share."""
 
-from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from msgspec import Struct
 
 from onhand.contracts.answers import IngestReport, Recommendation
+from onhand.contracts.formats import AVRO, PROTOBUF
 from onhand.contracts.records import Event, Id, Item, ItemPatch, Line, Signal, Word
 from onhand.contracts.requests import RecommendRequest
+from onhand.serving.contract_routes import CONTRACT_ROUTES
 from onhand.serving.problems import Problem
+from onhand.serving.route import (
+    ADMIN,
+    HTML,
+    INGEST,
+    PROBLEM,
+    READ,
+    TEXT,
+    Answer,
+    Body,
+    Parameter,
+    Route,
+)
 
-__all__ = ["ROUTES", "Answer", "Body", "Parameter", "Route"]
-
-JSON: Final = "application/json"
-NDJSON: Final = "application/x-ndjson"
-PROBLEM: Final = "application/problem+json"
-TEXT: Final = "text/plain"
-HTML: Final = "text/html"
-
-
-@dataclass(frozen=True, slots=True)
-class Parameter:
-    """One named input in the path or the query string."""
-
-    name: str
-    place: Literal["path", "query"]
-    type: Any
-    description: str
-    default: Any = None
-    many: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Body:
-    """What a route takes: records of one type, alone, as an array or one a line; or one object."""
-
-    type: Any
-    example: Any
-    batch: bool = False
-    without: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a route answers with one status."""
-
-    description: str
-    type: Any = None
-    media: str = JSON
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """One method on one path.
-
-    `name` is its operation id, and finds its handler; `problems` are the statuses it refuses
-    with; `curl` is an address to try where the path alone is none.
-    """
-
-    method: str
-    path: str
-    name: str
-    group: str
-    summary: str
-    detail: str
-    answers: dict[int, Answer]
-    parameters: tuple[Parameter, ...] = ()
-    body: Body | None = None
-    curl: str = ""
-    problems: tuple[int, ...] = ()
+__all__ = ["ROUTES", "Route"]
 
 
 class Health(Struct):
@@ -117,6 +72,7 @@ _VISITOR = (
 _REPORT = Answer("What became of the records; they are durable and visible.", IngestReport)
 _NOTHING = Answer("Nothing was accepted; the document lists why.", Report, PROBLEM)
 _PAGE = Answer("The items, and how good the answer is.", Recommendation)
+_BINARY: Final = (AVRO, PROTOBUF)
 _WRITES: Final = (400, 408, 413, 415, 503)
 
 _EVENT_EXAMPLE = {"type": "view", "session": "s1", "item": "85123A"}
@@ -138,16 +94,27 @@ ROUTES: Final[tuple[Route, ...]] = (
         "once. A bad record is refused with its index, a code and a sentence; the good ones "
         "beside it are kept.",
         {202: _REPORT, 422: _NOTHING},
-        body=Body(Event, _EVENT_EXAMPLE, batch=True),
+        body=Body(Event, _EVENT_EXAMPLE, batch=True, media=_BINARY),
         problems=_WRITES,
+        access=INGEST,
     ),
     Route(
         "PUT", "/v1/items", "put_items", "Records",
         "Set catalogue entries",
         "Whole entries; each replaces the one before. Price and stock that a feed leaves out stay.",
         {202: _REPORT, 422: _NOTHING},
-        body=Body(Item, _ITEM_EXAMPLE, batch=True),
+        body=Body(Item, _ITEM_EXAMPLE, batch=True, media=_BINARY),
         problems=_WRITES,
+        access=INGEST,
+    ),
+    Route(
+        "POST", "/v1/items", "post_items", "Records",
+        "Set catalogue entries",
+        "The same as PUT.",
+        {202: _REPORT, 422: _NOTHING},
+        body=Body(Item, _ITEM_EXAMPLE, batch=True, media=_BINARY),
+        problems=_WRITES,
+        access=INGEST,
     ),
     Route(
         "PATCH", "/v1/items/{id}", "patch_item", "Records",
@@ -157,6 +124,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         (_ITEM_PATH,),
         Body(ItemPatch, {"price": 2.25}, without=("id",)),
         problems=(400, 404, 408, 413, 415, 503),
+        access=INGEST,
     ),
     Route(
         "DELETE", "/v1/items/{id}", "delete_item", "Records",
@@ -165,6 +133,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         {202: _REPORT},
         (_ITEM_PATH,),
         problems=(404, 503),
+        access=INGEST,
     ),
     Route(
         "POST", "/v1/signals", "post_signals", "Records",
@@ -172,8 +141,9 @@ ROUTES: Final[tuple[Route, ...]] = (
         "Stock, price, policy flags, fulfilment: any of them. Stock 0 or any flag keeps the item "
         "off every page from the acknowledgement on; an empty `flags` lifts the hold.",
         {202: _REPORT, 422: _NOTHING},
-        body=Body(Signal, _SIGNAL_EXAMPLE, batch=True),
+        body=Body(Signal, _SIGNAL_EXAMPLE, batch=True, media=_BINARY),
         problems=_WRITES,
+        access=INGEST,
     ),
     Route(
         "GET", "/v1/recommend/{slot}", "get_recommend", "Pages",
@@ -184,6 +154,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         (_SLOT, *_VISITOR),
         curl="/v1/recommend/home?session=s1&n=5",
         problems=(400, 404, 503),
+        access=READ,
     ),
     Route(
         "POST", "/v1/recommend/{slot}", "post_recommend", "Pages",
@@ -193,6 +164,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         (_SLOT,),
         Body(RecommendRequest, {"session": "s1", "n": 5}, without=("slot",)),
         problems=(400, 404, 408, 413, 415, 503),
+        access=READ,
     ),
     Route(
         "GET", "/v1/similar/{item}", "get_similar", "Pages",
@@ -201,6 +173,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         {200: _PAGE},
         (Parameter("item", "path", Id, "The item."), _N),
         problems=(400, 404, 503),
+        access=READ,
     ),
     Route(
         "GET", "/v1/items/{id}", "get_item", "Records",
@@ -209,6 +182,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         {200: Answer("The item.", dict[str, Any])},
         (_ITEM_PATH,),
         problems=(404, 503),
+        access=READ,
     ),
     Route(
         "GET", "/v1/decisions/{id}", "get_decision", "Pages",
@@ -217,12 +191,14 @@ ROUTES: Final[tuple[Route, ...]] = (
         {200: Answer("The decision record.", dict[str, Any])},
         (Parameter("id", "path", Id, "The decision of an answer."),),
         problems=(404, 503),
+        access=ADMIN,
     ),
     Route(
         "GET", "/metrics", "metrics", "Operation",
         "Counters and latencies for Prometheus",
         "Requests, page reads, records, commits, event-loop lag, offsets.",
         {200: Answer("Prometheus text format.", str, TEXT)},
+        access=("read", "admin"),
     ),
     Route(
         "GET", "/healthz", "healthz", "Operation",
@@ -255,4 +231,5 @@ ROUTES: Final[tuple[Route, ...]] = (
         "The state of the server and the first commands to try.",
         {200: Answer("The page.", str, HTML)},
     ),
+    *CONTRACT_ROUTES,
 )  # fmt: skip

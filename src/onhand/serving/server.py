@@ -58,7 +58,9 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a first request."""
         self._head_began_s = self.loop.time()
-        self._answer_now = cast(App, self.config.app).answer_now
+        app = cast(App, self.config.app)
+        self._answer_now = app.answer_now
+        self._admits_page = app.admits_page
         super().connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
@@ -82,7 +84,7 @@ class Connection(HttpToolsProtocol):
         began_s = self._head_began_s
         self._head_began_s = 0.0
         self._head_bytes = 0
-        if self.url.startswith(_PAGE) and self._is_plain():
+        if self.url.startswith(_PAGE) and self._is_plain() and self._admits_page(self.headers):
             answer = self._answer_now(self.url, self.server_state.default_headers)
             if answer is not None:
                 self.transport.write(answer)

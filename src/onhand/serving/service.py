@@ -7,12 +7,26 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import Any, Final
 
+import msgspec
+
+from onhand import redelivery
 from onhand.contracts.answers import IngestReport
-from onhand.contracts.batch import Limits
+from onhand.contracts.batch import Limits, Parsed, Refusal, TooLarge, merge, refusals
+from onhand.contracts.contract import Contract
+from onhand.contracts.errors import Fault, Invalid, OnhandError, Unavailable
+from onhand.contracts.formats import JSON, NDJSON, TEXT
+from onhand.contracts.gate import Gate
+from onhand.contracts.letters import DeadLetter, LetterFilter, RetryReport
 from onhand.contracts.records import Record
+from onhand.contracts.shapes import Kind
 from onhand.engine import Engine
+from onhand.log.dead_letters import DeadLetterStore
 from onhand.serving.committer import Committer
+from onhand.serving.guard import Guard
+from onhand.serving.keeper import Keeper
+from onhand.serving.keys import KeyFile
 from onhand.serving.metrics import Metrics
 from onhand.serving.problems import not_ready
 from onhand.settings import Settings
@@ -21,11 +35,18 @@ __all__ = ["Service", "wall_clock_ms"]
 
 _log = logging.getLogger("onhand")
 _LAG_EVERY_S = 0.02
+_KEYS_EVERY_S = 1.0
+_PART_MEDIA: Final = {NDJSON: JSON, TEXT: JSON}
+"""What one part of a body is, where that is something else than the body."""
 
 
 def wall_clock_ms() -> int:
     """Epoch milliseconds."""
     return time.time_ns() // 1_000_000
+
+
+def _origins(settings: Settings) -> list[str]:
+    return [origin.strip() for origin in settings.origins.split(",") if origin.strip()]
 
 
 def _do_nothing() -> None:
@@ -50,6 +71,9 @@ class Service:
         warm: Callable[[], None] = _do_nothing,
         on_failure: Callable[[], None] = _do_nothing,
         now_ms: Callable[[], int] = wall_clock_ms,
+        *,
+        letters: DeadLetterStore | None = None,
+        keys: KeyFile | None = None,
     ) -> None:
         self.engine = engine
         self.settings = settings
@@ -57,6 +81,18 @@ class Service:
         self.warm = warm
         self.on_failure = on_failure
         self.metrics = Metrics()
+        self.letters = letters
+        self.guard = Guard(
+            keys.read() if keys is not None else (),
+            _origins(settings),
+            time.monotonic,
+            now_ms,
+            settings.admin_port or None,
+        )
+        self.registering = asyncio.Lock()
+        self._keys = keys
+        self._keeper = None if letters is None else Keeper(letters, self.metrics)
+        self._retrying = asyncio.Lock()
         self.limits = Limits(settings.body_bytes, settings.batch_records)
         self.ready = False
         self._committer = Committer(engine, settings, self.metrics, now_ms)
@@ -71,6 +107,7 @@ class Service:
         self._tasks = [
             asyncio.create_task(self._load_and_write(), name="writer"),
             asyncio.create_task(self._measure_lag(), name="lag"),
+            asyncio.create_task(self._follow_keys(), name="keys"),
         ]
 
     async def stop(self) -> None:
@@ -78,9 +115,12 @@ class Service:
         self._stopping = True
         self._on_stop()
         self._committer.close()
-        writer, lag = self._tasks
-        lag.cancel()
+        writer, *others = self._tasks
+        for each in others:
+            each.cancel()
         await writer
+        if self._keeper is not None:
+            await self._keeper.close()
         await asyncio.to_thread(self.engine.close)
 
     def require_ready(self) -> None:
@@ -94,6 +134,86 @@ class Service:
         if not records:
             return IngestReport(0, 0, 0, self.engine.offset)
         return await self._committer.submit(records)
+
+    async def ingest(
+        self,
+        gate: Gate[Any],
+        parse: Callable[[], Parsed[Any]],
+        content: bytes,
+        media: str,
+        source: str,
+    ) -> IngestReport:
+        """Take a body: its good records are durable and visible, its bad ones among the dead
+        letters, when this returns. Raises `Invalid` when it cannot be read, and keeps it."""
+        try:
+            parsed = parse()
+        except TooLarge:
+            raise
+        except Invalid as error:
+            fault = Fault(error.code, error.message)
+            await self._keep(gate.contract, [Refusal(0, fault, content)], media, source)
+            raise
+        report = await self.write(parsed.records)
+        if not parsed.rejected and not report.rejected:
+            self.metrics.count_report(gate.label, report)
+            return report
+        refused = refusals(parsed, report)
+        await self._keep(gate.contract, refused, _PART_MEDIA.get(media, media), source)
+        report = merge(parsed, report, self.limits)
+        self.metrics.count_report(gate.label, report)
+        return report
+
+    def count(self, kind: Kind, report: IngestReport) -> None:
+        """Count what became of records that came by another way than `ingest`."""
+        label = self.engine.contracts.gate(kind).label
+        self.metrics.count_report(label, report)
+        for error in report.errors:
+            self.metrics.count_refusal(label, error.code)
+
+    async def retry(self, which: LetterFilter) -> RetryReport:
+        """Put dead letters in, as far as today's contracts can read them. Raises `Unavailable`."""
+        self.require_ready()
+        store = self.letters
+        if store is None:
+            raise Unavailable("no_dead_letters", "This server keeps no dead letters.")
+        engine = self.engine
+        async with self._retrying:
+            await asyncio.to_thread(redelivery.settle, engine, store)
+            total, after = redelivery.start_report(), 0
+            while True:
+                attempt = await asyncio.to_thread(
+                    redelivery.prepare, engine.contracts, store, which, after, self.now_ms()
+                )
+                if attempt is None:
+                    break
+                report = await self._committer.submit(attempt.retry)
+                await asyncio.to_thread(redelivery.finish, engine.contracts, store, attempt, report)
+                total, after = redelivery.sum_up(total, attempt, report), attempt.last
+            remaining = await asyncio.to_thread(store.count, which)
+        return msgspec.structs.replace(total, remaining=remaining, offset=engine.offset)
+
+    async def _keep(
+        self, contract: Contract, refused: Sequence[Refusal], media: str, source: str
+    ) -> None:
+        for refusal in refused:
+            self.metrics.count_refusal(contract.label, refusal.fault.code)
+        if self._keeper is None:
+            return
+        now_ms = self.now_ms()
+        await self._keeper.keep(
+            [
+                DeadLetter(
+                    contract.name,
+                    contract.version,
+                    *refusal.fault,
+                    source=source,
+                    content_type=media,
+                    time_ms=now_ms,
+                    raw=refusal.raw,
+                )
+                for refusal in refused
+            ]
+        )
 
     async def _load_and_write(self) -> None:
         try:
@@ -149,10 +269,31 @@ class Service:
             await asyncio.sleep(_LAG_EVERY_S)
             self.metrics.loop_lag_seconds.observe(max(loop.time() - due_s, 0.0))
 
+    async def _follow_keys(self) -> None:
+        """Take keys that are created or revoked while the server runs."""
+        if self._keys is None:
+            return
+        seen = self._keys.changed_ns()
+        while True:
+            await asyncio.sleep(_KEYS_EVERY_S)
+            now = self._keys.changed_ns()
+            if now == seen:
+                continue
+            seen = now
+            try:
+                self.guard.use(self._keys.read())
+                _log.info("the keys were read again")
+            except OnhandError as error:
+                _log.error("the keys stay as they were: %s", error)
+
     def _describe_gauges(self) -> None:
         self.metrics.gauges |= {
             "onhand_ready": ("1 when the log is folded.", lambda: float(self.ready)),
             "onhand_fold_offset": ("Offset the state is folded to.", lambda: self.engine.offset),
+            "onhand_held_events": (
+                "Events that wait for earlier ones.",
+                lambda: len(self.engine.held),
+            ),
             "onhand_queue_records": (
                 "Records that wait for a commit.",
                 lambda: self._committer.queued_records,
@@ -163,3 +304,23 @@ class Service:
             "reason",
             lambda: dict(self.engine.kept_off),
         )
+        self.metrics.counters["onhand_records_unlisted"] = (
+            "Records that name an item which is not in the catalogue.",
+            "kind",
+            lambda: self.engine.unlisted,
+        )
+        self.metrics.counters["onhand_events_late"] = (
+            "Events folded out of order, because they came later than their contract allows.",
+            "kind",
+            lambda: {"events": self.engine.held.late},
+        )
+        store = self.letters
+        if store is not None:
+            self.metrics.gauges["onhand_dead_letters"] = (
+                "Dead letters that are kept.",
+                lambda: store.stats().letters,
+            )
+            self.metrics.gauges["onhand_dead_letters_left"] = (
+                "Dead letters that left by age or size.",
+                lambda: store.stats().left,
+            )

@@ -13,10 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onhand.contracts.answers import ItemFacts
-from onhand.contracts.records import Attributes, Fulfilment, Item, Record
+from onhand.contracts.records import Body, Event, Fulfilment, Item, Record
+from onhand.contracts.registry import Registry
 from onhand.state import columns, fold
 from onhand.state.barriers import REASONS
 from onhand.state.catalogue import Catalogue
+from onhand.state.lateness import Held
 from onhand.state.names import Names, Visitors
 from onhand.state.operations import KINDS, as_rows, fact, operations
 from onhand.state.port import AGGREGATES, Aggregates
@@ -40,6 +42,7 @@ class Limits(msgspec.Struct, frozen=True):
     pairs: int = 1 << 20
     """Users x categories, and items x countries, of which features are kept."""
     event_ids: int = 1_000_000
+    held_events: int = 1_000_000
 
 
 class Texts(msgspec.Struct):
@@ -57,9 +60,13 @@ class Texts(msgspec.Struct):
     sessions_free: list[int]
     catalogue: dict[int, Item]
     flags: dict[int, list[str]]
-    controls: dict[str, Attributes]
+    controls: dict[str, Body]
     seen_young: dict[str, None]
     seen_old: dict[str, None]
+    held: list[Event]
+    newest_ms: int
+    floor_ms: int
+    late: int
 
 
 class Dump(msgspec.Struct):
@@ -90,8 +97,10 @@ class State:
         self.sessions = Visitors(limits.sessions)
         self.catalogue = Catalogue()
         self.flags: dict[int, list[str]] = {}
-        self.controls: dict[str, Attributes] = {}
+        self.controls: dict[str, Body] = {}
         self.seen = Seen(limits.event_ids)
+        self.held = Held(limits.held_events)
+        self.contracts = Registry()
         self.item = columns.zeros(columns.ItemColumns, limits.items)
         self.session = columns.zeros(columns.SessionColumns, limits.sessions)
         self.user = columns.zeros(columns.UserColumns, limits.users)
@@ -113,6 +122,11 @@ class State:
         fold.fold(self.item, self.session, self.user, self.place, self.shop, rows)
         if self.aggregates is not None:
             self.aggregates.fold(rows)
+
+    def read_contracts(self) -> None:
+        """Follow the controls: the contracts they hold, and the lateness that these declare."""
+        self.contracts = Registry(self.controls)
+        self.held.lateness_ms = self.contracts.version("events").lateness_ms
 
     def item_row(self, id: str, flat: list[int]) -> int:
         """Return the row of an item; the operation that prepares a new one goes to `flat`."""
@@ -193,6 +207,10 @@ class State:
             controls=self.controls.copy(),
             seen_young=self.seen.young.copy(),
             seen_old=self.seen.old.copy(),
+            held=self.held.events,
+            newest_ms=self.held.newest_ms,
+            floor_ms=self.held.floor_ms,
+            late=self.held.late,
         )
         return Dump({name: column.copy() for name, column in self._used().items()}, texts)
 
@@ -219,6 +237,10 @@ class State:
         state.flags = texts.flags
         state.controls = texts.controls
         state.seen = Seen(limits.event_ids, texts.seen_young, texts.seen_old)
+        state.held = Held(
+            limits.held_events, texts.held, texts.newest_ms, texts.floor_ms, texts.late
+        )
+        state.read_contracts()
         for name, column in state._used().items():
             if not name.startswith(AGGREGATES):
                 np.copyto(column, arrays[name])
@@ -243,7 +265,7 @@ def _bounded_row(names: Names, name: str, limit: int) -> int:
 
 def _schema() -> str:
     arrays = State(Limits(1, 1, 1, 1)).dump().arrays
-    return "2;" + ";".join(f"{name}:{a.dtype}{a.shape[1:]}" for name, a in arrays.items())
+    return "3;" + ";".join(f"{name}:{a.dtype}{a.shape[1:]}" for name, a in arrays.items())
 
 
 SCHEMA = _schema()

@@ -1,0 +1,80 @@
+"""Google Analytics 4 names of e-commerce events, and what they are called here.
+
+The events route and `onhand ingest` take the names as `type`, and whole events as the Measurement
+Protocol has them: `{"name": ..., "params": {"items": [...]}}`, one record an item.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+__all__ = ["EVENT_NAMES", "is_ga4", "to_events"]
+
+EVENT_NAMES: Final = {
+    "view_item": "view",
+    "select_item": "click",
+    "select_promotion": "click",
+    "view_item_list": "impression",
+    "view_promotion": "impression",
+    "view_search_results": "search",
+    "add_to_cart": "cart_add",
+    "remove_from_cart": "cart_remove",
+}
+"""By GA4 name. `purchase` and `search` are the same here; every other name stays as it is."""
+
+
+def is_ga4(value: Mapping[str, Any]) -> bool:
+    """Whether an object is an event as the Measurement Protocol has it."""
+    return "type" not in value and isinstance(value.get("name"), str) and "params" in value
+
+
+def to_events(value: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Turn a GA4 event into ours, one for each of its items; unknown parameters are left out.
+
+    `user_id` is our user, `client_id` our session unless `params` has a `session_id`;
+    `timestamp_micros` and `event_id` stand beside them or in `params`.
+    """
+    params = value["params"]
+    if not isinstance(params, Mapping):
+        params = {}
+    common: dict[str, Any] = {"type": value["name"]}
+    for ours, theirs in _FIELDS.items():
+        for name in theirs:
+            found = params.get(name, value.get(name))
+            if found is not None:
+                common[ours] = str(found) if ours == "session" else found
+                break
+    micros = params.get("timestamp_micros", value.get("timestamp_micros"))
+    if isinstance(micros, int):
+        common["time"] = micros // 1000
+    items = params.get("items")
+    if not isinstance(items, list) or not items:
+        return [common]
+    return [_about(common, place, item) for place, item in enumerate(items)]
+
+
+def _about(common: dict[str, Any], place: int, item: Any) -> dict[str, Any]:
+    event = dict(common)
+    if not isinstance(item, Mapping):
+        return event | {"item": item}
+    for ours, theirs in _ITEM_FIELDS.items():
+        if item.get(theirs) is not None:
+            event[ours] = item[theirs]
+    if "id" in common and place:
+        event["id"] = f"{common['id']}:{place}"
+    return event
+
+
+_FIELDS: Final = {
+    "user": ("user_id",),
+    "session": ("session_id", "client_id"),
+    "id": ("event_id",),
+    "query": ("search_term",),
+    "currency": ("currency",),
+    "value": ("value",),
+}
+_ITEM_FIELDS: Final = {
+    "item": "item_id",
+    "quantity": "quantity",
+    "position": "index",
+    "value": "price",
+}

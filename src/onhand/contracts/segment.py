@@ -1,0 +1,156 @@
+"""Messages of the Segment tracking API, and what they are as events.
+
+E-commerce events (https://segment.com/docs/connections/spec/ecommerce/v2/) become ours, one for
+each product. Every other message is kept as an event of its own type: `page`, `identify`, or the
+event's name in lower case with underscores. `userId` is our user, `anonymousId` our session, and
+`messageId` makes a message idempotent.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, TypeVar, cast
+
+import msgspec
+
+from onhand.contracts.batch import LIMITS, Limits, Parsed, TooLarge, collect
+from onhand.contracts.errors import Fault, Invalid
+from onhand.contracts.explain import DECODE_ERRORS
+from onhand.contracts.gate import Gate
+from onhand.contracts.records import Event
+
+__all__ = ["EVENT_NAMES", "parse_segment", "to_events"]
+
+EVENT_NAMES: Final = {
+    "Product Viewed": "view",
+    "Product Clicked": "click",
+    "Product Added": "cart_add",
+    "Product Removed": "cart_remove",
+    "Product List Viewed": "impression",
+    "Product List Filtered": "impression",
+    "Products Searched": "search",
+    "Order Completed": "purchase",
+}
+"""By Segment's name; spelled with any capitals."""
+
+T = TypeVar("T")
+
+_BY_LOWER: Final = {name.lower(): ours for name, ours in EVENT_NAMES.items()}
+_NOT_A_NAME: Final = re.compile(r"[^a-z0-9]+")
+_WHOLE = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_LIST = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+def parse_segment(
+    gate: Gate[Event], body: bytes, now_ms: int, limits: Limits = LIMITS, kind: str | None = None
+) -> Parsed[Event]:
+    """Decode a message, or a batch of them, into events.
+
+    `kind` is what a message is that does not say it: the route's last word. Raises `Invalid`
+    when the body as a whole cannot be read, `TooLarge` when it is over a limit.
+    """
+    try:
+        whole = _WHOLE.decode(body)
+        batch = whole.get("batch")
+        parts = [msgspec.Raw(body)] if batch is None else _LIST.decode(batch)
+    except DECODE_ERRORS as error:
+        raise Invalid("malformed", f"The body is no Segment message: {error}.") from None
+    if len(parts) > limits.records:
+        raise TooLarge("too_many_records", f"The batch has more than {limits.records} messages.")
+    outcomes = (_read(gate, part, kind, now_ms) for part in parts)
+    return collect(outcomes, lambda index: bytes(parts[index]), limits)
+
+
+def to_events(message: Mapping[str, Any], kind: str | None = None) -> list[dict[str, Any]] | Fault:
+    """Return the events of one message as objects."""
+    kind = _text(message.get("type")) or kind
+    if not kind:
+        return Fault("missing_field", "A Segment message needs `type`.", "type")
+    properties = _mapping(message.get("properties"))
+    common = _common(message, properties)
+    if kind != "track":
+        name = _text(message.get("name"))
+        return [common | {"type": _name(kind)} | ({"query": name} if name else {})]
+    name = message.get("event")
+    if not isinstance(name, str) or not name:
+        return Fault("missing_field", "A Segment `track` needs `event`, its name.", "event")
+    ours = _BY_LOWER.get(name.lower())
+    if ours is None:
+        return [common | _product(properties) | {"type": _name(name)}]
+    if ours == "search":
+        return [common | {"type": ours, "query": properties.get("query")}]
+    products = properties.get("products")
+    if not isinstance(products, list) or not products:
+        products = [properties]
+    return [
+        event | {"type": ours} | _numbered(event, place)
+        for place, product in enumerate(cast("list[Any]", products))
+        for event in (common | _product(_mapping(product)),)
+    ]
+
+
+def _read(
+    gate: Gate[Event], part: msgspec.Raw, kind: str | None, now_ms: int
+) -> Fault | list[Event | Fault]:
+    try:
+        message = msgspec.json.decode(part)
+    except DECODE_ERRORS as error:
+        return Fault("malformed", f"The message is not JSON: {error}.")
+    if not isinstance(message, dict):
+        return Fault("wrong_type", "A Segment message is an object.")
+    found = to_events(cast("dict[str, Any]", message), kind)
+    if isinstance(found, Fault):
+        return found
+    outcomes = [gate.read(event, now_ms) for event in found]
+    return next((each for each in outcomes if isinstance(each, Fault)), None) or outcomes
+
+
+def _common(message: Mapping[str, Any], properties: Mapping[str, Any]) -> dict[str, Any]:
+    context = _mapping(message.get("context"))
+    where = {
+        "device": _text(_mapping(context.get("device")).get("type")),
+        "country": _text(_mapping(context.get("location")).get("country")),
+        "referrer": _text(_mapping(context.get("page")).get("referrer"))
+        or _text(properties.get("referrer")),
+    }
+    fields = {
+        "user": message.get("userId"),
+        "session": message.get("anonymousId"),
+        "time": message.get("timestamp") or message.get("originalTimestamp"),
+        "id": message.get("messageId"),
+        "currency": properties.get("currency"),
+        "context": {name: value[:64] for name, value in where.items() if value} or None,
+    }
+    return _present(fields.items())
+
+
+def _product(product: Mapping[str, Any]) -> dict[str, Any]:
+    return _present(
+        (
+            ("item", product.get("product_id") or product.get("sku")),
+            ("quantity", product.get("quantity")),
+            ("value", product.get("price")),
+            ("position", product.get("position")),
+        )
+    )
+
+
+def _numbered(event: Mapping[str, Any], place: int) -> dict[str, Any]:
+    """The ids of a message's second and further events, which must not repeat the first's."""
+    return {"id": f"{event['id']}:{place}"} if place and "id" in event else {}
+
+
+def _present(fields: Iterable[tuple[str, T | None]]) -> dict[str, T]:
+    return {name: value for name, value in fields if value is not None}
+
+
+def _name(text: str) -> str:
+    name = _NOT_A_NAME.sub("_", text.lower()).strip("_")[:64]
+    return name if name[:1].isalpha() else f"event_{name}"[:64]
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return cast("Mapping[str, Any]", value) if isinstance(value, dict) else {}
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None

@@ -1,0 +1,191 @@
+"""The schema registry as Confluent's clients know it: subjects, versions, schema ids.
+
+Subjects are named as the default strategy of those clients names them for a topic: `events-value`
+for Avro; the other formats have topics of their own, `events-protobuf` and `events-json`. Errors
+carry `error_code` beside the members of a problem document.
+"""
+
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from msgspec import Struct
+from starlette.requests import Request
+from starlette.responses import Response
+
+from onhand.contracts.avro import avro_schema
+from onhand.contracts.errors import OnhandError, Unknown
+from onhand.contracts.json_schema import json_schema
+from onhand.contracts.protobuf import proto_text, same_proto
+from onhand.contracts.registry import FORMATS, Format, Registry, SchemaId
+from onhand.contracts.shapes import Kind
+from onhand.serving.responses import json_response, read_object
+from onhand.serving.service import Service
+
+__all__ = ["SubjectRoutes"]
+
+_MEDIA: Final = "application/vnd.schemaregistry.v1+json"
+_TYPES: Final[dict[Format, str]] = {"avro": "AVRO", "protobuf": "PROTOBUF", "json": "JSON"}
+_DECORATION: Final = ("doc", "aliases", "namespace", "default", "connect.name", "order")
+
+
+_CODES: Final = {
+    40401: "unknown_subject",
+    40402: "unknown_version",
+    40403: "unknown_schema",
+    42201: "not_registered_here",
+}
+
+
+class RegistryError(OnhandError):
+    """An error in the form of the registry."""
+
+    def __init__(self, number: int, message: str) -> None:
+        super().__init__(_CODES[number], message)
+        self.status = number // 100
+        self.extra = {"error_code": number, "message": message}
+
+
+class Asked(Struct):
+    """A schema that a client asks about."""
+
+    schema: str
+    schemaType: str = "AVRO"  # noqa: N815 - the protocol's name
+
+
+class _Subject(NamedTuple):
+    name: str
+    kind: Kind
+    format: Format
+
+
+class SubjectRoutes:
+    """Answers what serializers of Confluent's clients ask."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def list_subjects(self, _request: Request) -> Response:
+        """Answer all subjects."""
+        registry = self._registry
+        names = [_name(kind, format_) for kind in registry.kinds for format_ in FORMATS]
+        return json_response(names, media=_MEDIA)
+
+    async def list_subject_versions(self, request: Request) -> Response:
+        """Answer the versions of a subject."""
+        subject = self._subject(request)
+        count = len(self._registry.versions(subject.kind))
+        return json_response(list(range(1, count + 1)), media=_MEDIA)
+
+    async def get_subject_version(self, request: Request) -> Response:
+        """Answer one version of a subject."""
+        subject = self._subject(request)
+        count = len(self._registry.versions(subject.kind))
+        text: str = request.path_params["version"]
+        if text in ("latest", "-1"):
+            return json_response(self._describe(subject, count), media=_MEDIA)
+        if not text.isdecimal() or not text.isascii() or not 1 <= int(text[:10]) <= count:
+            raise RegistryError(40402, f"Version {text[:40]} not found.")
+        return json_response(self._describe(subject, int(text)), media=_MEDIA)
+
+    async def find_subject_schema(self, request: Request) -> Response:
+        """Answer which version of a subject has a schema."""
+        subject = self._subject(request)
+        asked = await read_object(request, self._service, Asked)
+        return json_response(self._describe(subject, self._find(subject, asked)), media=_MEDIA)
+
+    async def register_subject_schema(self, request: Request) -> Response:
+        """Answer the id of a schema that is registered."""
+        subject = self._subject(request)
+        asked = await read_object(request, self._service, Asked)
+        try:
+            version = self._find(subject, asked)
+        except RegistryError:
+            raise RegistryError(
+                42201,
+                "Schemas are registered as contracts here: `onhand contracts register`, or "
+                f"POST /v1/contracts/{subject.kind}.",
+            ) from None
+        return json_response({"id": _id(subject, version)}, media=_MEDIA)
+
+    async def get_schema(self, request: Request) -> Response:
+        """Answer the schema of an id."""
+        text: str = request.path_params["number"]
+        number = int(text) if text.isdecimal() and text.isascii() and len(text) < 11 else 0
+        try:
+            found, _ = self._registry.schema(number)
+        except Unknown as error:
+            raise RegistryError(40403, error.message) from None
+        subject = _Subject(_name(found.kind, found.format), found.kind, found.format)
+        described = self._describe(subject, found.version)
+        return json_response(
+            {"schema": described["schema"], "schemaType": described["schemaType"]}, media=_MEDIA
+        )
+
+    async def list_schema_types(self, _request: Request) -> Response:
+        """Answer the kinds of schema."""
+        return json_response(list(_TYPES.values()), media=_MEDIA)
+
+    @property
+    def _registry(self) -> Registry:
+        self._service.require_ready()
+        return self._service.engine.contracts
+
+    def _subject(self, request: Request) -> _Subject:
+        name: str = request.path_params["subject"]
+        for kind in self._registry.kinds:
+            for format_ in FORMATS:
+                if name == _name(kind, format_):
+                    return _Subject(name, kind, format_)
+        raise RegistryError(40401, f"Subject {name[:100]!r} not found.")
+
+    def _describe(self, subject: _Subject, version: int) -> dict[str, Any]:
+        return {
+            "subject": subject.name,
+            "version": version,
+            "id": _id(subject, version),
+            "schemaType": _TYPES[subject.format],
+            "schema": self._schema(subject, version),
+        }
+
+    def _schema(self, subject: _Subject, version: int) -> str:
+        versions = self._registry.versions(subject.kind)[:version]
+        if subject.format == "protobuf":
+            return proto_text(versions)
+        make = avro_schema if subject.format == "avro" else json_schema
+        return msgspec.json.encode(make(versions[-1])).decode()
+
+    def _find(self, subject: _Subject, asked: Asked) -> int:
+        """Return the version that has the schema, the latest first."""
+        for version in range(len(self._registry.versions(subject.kind)), 0, -1):
+            if _is_same(subject.format, asked.schema, self._schema(subject, version)):
+                return version
+        raise RegistryError(40403, "Schema not found.")
+
+
+def _name(kind: Kind, format_: Format) -> str:
+    return f"{kind}-value" if format_ == "avro" else f"{kind}-{format_}-value"
+
+
+def _id(subject: _Subject, version: int) -> int:
+    return SchemaId(subject.kind, version, subject.format).number
+
+
+def _is_same(format_: Format, asked: str, own: str) -> bool:
+    if format_ == "protobuf":
+        return same_proto(asked, own)
+    try:
+        return _plain(msgspec.json.decode(asked)) == _plain(msgspec.json.decode(own))
+    except (msgspec.DecodeError, RecursionError):
+        return False
+
+
+def _plain(schema: Any) -> Any:
+    """A schema without what does not change how data is written."""
+    if isinstance(schema, dict):
+        plain = {name: _plain(each) for name, each in schema.items() if name not in _DECORATION}
+        if isinstance(plain.get("name"), str):
+            plain["name"] = plain["name"].rpartition(".")[2]
+        return plain["type"] if set(plain) == {"type"} else plain
+    if isinstance(schema, list):
+        return [_plain(each) for each in schema]
+    return schema
