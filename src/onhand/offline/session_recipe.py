@@ -54,7 +54,7 @@ class Recipe:
     sessions_per_item: int = 1000
     neighbours: NeighbourSettings = field(default_factory=NeighbourSettings)
     rankers: tuple[RankerSettings, ...] = (
-        RankerSettings(n_leaves=15, learning_rate=0.1),
+        RankerSettings(n_leaves=15, learning_rate=0.08),
         RankerSettings(n_leaves=31, learning_rate=0.07),
     )
     """Settings to choose from; their number of trees is the most to try."""
