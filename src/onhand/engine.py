@@ -8,7 +8,8 @@ thread, and `snapshot` may not run beside `apply`.
 
 import secrets
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
@@ -138,11 +139,26 @@ class Engine:
             )
             self._sight = sight_of(self._state)
             self._checkpointed = kept.offset
-        for batch in self._log.read(self.offset):
-            self._state.apply(batch.records, batch.first + len(batch.records) - 1)
+        for offset in self._fold_tail():
             if on_progress is not None:
-                on_progress(self.offset, last)
+                on_progress(offset, last)
         self.ready = True
+
+    def _fold_tail(self) -> Iterator[int]:
+        """Fold the log behind the offset, yielding how far it is; one batch is named while another
+        thread folds the one before, without the interpreter lock."""
+        state = self._state
+        with ThreadPoolExecutor(1, thread_name_prefix="fold") as folder:
+            step: Future[None] | None = None
+            for batch in self._log.read(self.offset):
+                if step is not None and not state.is_room(len(batch.records)):
+                    step.result()
+                rows = state.name(batch.records)
+                if step is not None:
+                    step.result()
+                    yield self.offset
+                step = folder.submit(state.step, rows, batch.first + len(batch.records) - 1)
+        yield self.offset
 
     def ingest(
         self, records: Iterable[Record | Mapping[str, Any]], now_ms: int | None = None

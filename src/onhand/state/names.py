@@ -44,9 +44,14 @@ class Visitors(Names):
             del self.rows[self.names[row]]
 
     @property
+    def room(self) -> int:
+        """How many new visitors can enter before somebody has to leave."""
+        return len(self.free) + max(0, self.capacity - len(self.names))
+
+    @property
     def full(self) -> bool:
         """Whether somebody has to leave before a new visitor can enter."""
-        return not self.free and len(self.names) >= self.capacity
+        return self.room == 0
 
     def enter(self, name: str) -> int:
         """Return a row for a new visitor; what was in it has to be cleared."""

@@ -25,10 +25,10 @@ class Seen:
 
     def add(self, id: str) -> bool:
         """Remember `id`; return whether it was new."""
-        if id in self.young or id in self.old:
+        young = self.young
+        if id in young or id in self.old:
             return False
-        self.young[id] = None
-        if len(self.young) >= self.generation:
-            self.old = self.young
-            self.young = {}
+        young[id] = None
+        if len(young) >= self.generation:
+            self.old, self.young = young, {}
         return True

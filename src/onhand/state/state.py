@@ -5,7 +5,7 @@ that were seen are Python objects. One thread folds and reads; another may `copy
 runs. Two states that folded the same records are equal byte for byte (`dump`).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -107,10 +107,23 @@ class State:
         self.place = columns.zeros(columns.PlaceColumns, limits.countries)
         self.shop = columns.zeros(columns.ShopColumns, 1)
 
-    def apply(self, records: Iterable[Record], last: int) -> None:
-        """Fold `records`, the last of which has offset `last`."""
-        self._fold(operations(self, records))
+    def apply(self, records: Sequence[Record], last: int) -> None:
+        """Fold `records`, the last of which has offset `last`: `name` them, then `step`."""
+        self.step(self.name(records), last)
+
+    def name(self, records: Sequence[Record]) -> NDArray[np.int64]:
+        """Return the operations of `records`. The step before may still be under way on another
+        thread, unless these are more than there `is_room` for."""
+        return operations(self, records)
+
+    def step(self, rows: NDArray[np.int64], last: int) -> None:
+        """Fold operations, and be as of offset `last`."""
+        self._fold(rows)
         self.offset = last
+
+    def is_room(self, records: int) -> bool:
+        """Whether so many records can be named without anybody having to leave."""
+        return self.users.room >= records and self.sessions.room >= records
 
     def fold(self, flat: list[int]) -> None:
         """Fold operations at once that were gathered in `flat`, and empty it: whoever must leave
