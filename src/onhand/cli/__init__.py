@@ -48,6 +48,9 @@ class _Later(NamedTuple):
 
 
 _LATER: Final = {
+    "contracts": _Later("onhand.cli.contracts", "app", "What records must look like."),
+    "dead-letters": _Later("onhand.cli.dead_letters", "app", "What was refused, and its way back."),
+    "keys": _Later("onhand.cli.keys", "app", "Who may send, read and administer."),
     "demo": _Later("onhand.cli.demo", "demo", "Play a real shop live on this machine."),
     "evaluate": _Later("onhand.cli.evaluate", "app", "Measure accuracy on recorded sessions."),
 }

@@ -22,6 +22,7 @@ TEXT: Final = "text/plain"
 MEDIA_TYPES: Final = {
     "": JSON,
     JSON: JSON,
+    "application/vnd.schemaregistry.v1+json": JSON,
     NDJSON: NDJSON,
     "application/ndjson": NDJSON,
     "application/jsonl": NDJSON,

@@ -26,7 +26,7 @@ from onhand.contracts.records import Event, Item, Signal
 from onhand.contracts.registry import Registry
 from onhand.contracts.shapes import RECORDS, Kind, Member, members_of
 
-__all__ = ["message_class", "parse_protobuf", "proto_text", "same_proto"]
+__all__ = ["message_class", "parse_protobuf", "proto_base64", "proto_text", "same_proto"]
 
 R = TypeVar("R", Event, Item, Signal)
 
@@ -118,6 +118,12 @@ def proto_text(versions: list[Contract]) -> str:
 def message_class(versions: list[Contract]) -> Any:
     """Return the message class of the last of `versions`. Raises `MissingLibrary`."""
     return _message_class(tuple(_File.of(versions)))
+
+
+def proto_base64(versions: list[Contract]) -> str:
+    """Return the compiled file of the last of `versions` in base64. Raises `MissingLibrary`."""
+    content: bytes = message_class(versions).DESCRIPTOR.file.serialized_pb
+    return base64.b64encode(content).decode()
 
 
 class _File(NamedTuple):
@@ -321,7 +327,7 @@ def _read_nested(message: Any, line: Line, value: dict[str, Any]) -> None:
         if each:
             value[line.name] = {
                 name: getattr(option, option.WhichOneof("value") or "text")
-                for name, option in each.items()
+                for name, option in sorted(each.items())
             }
     elif message.HasField(line.name):
         if line.type == "Words":

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from onhand.contracts.avro import avro_schema
 from onhand.contracts.errors import OnhandError, Unknown
 from onhand.contracts.json_schema import json_schema
-from onhand.contracts.protobuf import proto_text, same_proto
+from onhand.contracts.protobuf import proto_base64, proto_text, same_proto
 from onhand.contracts.registry import FORMATS, Format, Registry, SchemaId
 from onhand.contracts.shapes import Kind
 from onhand.serving.responses import json_response, read_object
@@ -82,10 +82,11 @@ class SubjectRoutes:
         count = len(self._registry.versions(subject.kind))
         text: str = request.path_params["version"]
         if text in ("latest", "-1"):
-            return json_response(self._describe(subject, count), media=_MEDIA)
+            return json_response(self._describe(subject, count, _serialized(request)), media=_MEDIA)
         if not text.isdecimal() or not text.isascii() or not 1 <= int(text[:10]) <= count:
             raise RegistryError(40402, f"Version {text[:40]} not found.")
-        return json_response(self._describe(subject, int(text)), media=_MEDIA)
+        described = self._describe(subject, int(text), _serialized(request))
+        return json_response(described, media=_MEDIA)
 
     async def find_subject_schema(self, request: Request) -> Response:
         """Answer which version of a subject has a schema."""
@@ -116,7 +117,7 @@ class SubjectRoutes:
         except Unknown as error:
             raise RegistryError(40403, error.message) from None
         subject = _Subject(_name(found.kind, found.format), found.kind, found.format)
-        described = self._describe(subject, found.version)
+        described = self._describe(subject, found.version, _serialized(request))
         return json_response(
             {"schema": described["schema"], "schemaType": described["schemaType"]}, media=_MEDIA
         )
@@ -138,19 +139,21 @@ class SubjectRoutes:
                     return _Subject(name, kind, format_)
         raise RegistryError(40401, f"Subject {name[:100]!r} not found.")
 
-    def _describe(self, subject: _Subject, version: int) -> dict[str, Any]:
+    def _describe(
+        self, subject: _Subject, version: int, serialized: bool = False
+    ) -> dict[str, Any]:
         return {
             "subject": subject.name,
             "version": version,
             "id": _id(subject, version),
             "schemaType": _TYPES[subject.format],
-            "schema": self._schema(subject, version),
+            "schema": self._schema(subject, version, serialized),
         }
 
-    def _schema(self, subject: _Subject, version: int) -> str:
+    def _schema(self, subject: _Subject, version: int, serialized: bool = False) -> str:
         versions = self._registry.versions(subject.kind)[:version]
         if subject.format == "protobuf":
-            return proto_text(versions)
+            return proto_base64(versions) if serialized else proto_text(versions)
         make = avro_schema if subject.format == "avro" else json_schema
         return msgspec.json.encode(make(versions[-1])).decode()
 
@@ -164,6 +167,11 @@ class SubjectRoutes:
 
 def _name(kind: Kind, format_: Format) -> str:
     return f"{kind}-value" if format_ == "avro" else f"{kind}-{format_}-value"
+
+
+def _serialized(request: Request) -> bool:
+    """Whether Protobuf is asked for compiled, as Python's client does."""
+    return b"format=serialized" in request.scope["query_string"]
 
 
 def _id(subject: _Subject, version: int) -> int:
