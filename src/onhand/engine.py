@@ -21,17 +21,27 @@ from onhand.app import App
 from onhand.contracts.answers import IngestReport, ItemFacts, Recommendation
 from onhand.contracts.checks import check
 from onhand.contracts.errors import Fault, Invalid, RecordError, Unavailable, Unknown
+from onhand.contracts.features import (
+    FeastAnswer,
+    FeastRequest,
+    FeatureAnswer,
+    FeatureRequest,
+)
 from onhand.contracts.records import Context, Record
 from onhand.contracts.registry import Registry
 from onhand.contracts.requests import RecommendRequest, Slot
 from onhand.contracts.shapes import RECORDS, Kind
 from onhand.decision.decide import decide
+from onhand.decision.records import MODEL, DecisionRecord
+from onhand.decision.replay import Explanation, explain
 from onhand.decision.slots import PLANS, SIMILAR, Plan
+from onhand.features.online import answer, answer_feast
 from onhand.features.ready import WINDOWS
 from onhand.features.set import Asker
 from onhand.log.decisions import DecisionStore
 from onhand.log.port import Log
 from onhand.log.sqlite import SqliteLog
+from onhand.past import Past
 from onhand.retrieval.pool import make_pool
 from onhand.retrieval.sight import sight_of
 from onhand.state import checkpoint
@@ -41,18 +51,9 @@ from onhand.state.state import Dump, Limits, State
 
 __all__ = ["DecisionRecord", "Engine"]
 
-MODEL = "default@1"
 VARIANT = "control"
 ERRORS_LISTED = 100
 _KINDS: Final[dict[type, Kind]] = {record: kind for kind, record in RECORDS.items()}
-
-
-class DecisionRecord(msgspec.Struct, frozen=True):
-    """A decision as it is kept: what was asked, when, and the whole answer."""
-
-    request: RecommendRequest
-    now_ms: int
-    answer: Recommendation
 
 
 class Engine:
@@ -82,6 +83,7 @@ class Engine:
             shown: name for shown, name in WINDOWS.items() if name in self.features.names
         }
         self._window_counts = self.features.vector(tuple(self._windows.values()))
+        self._past = Past(log, checkpoints, self.features, limits)
         self._checkpointed = 0
         self._run = secrets.token_hex(4)
         self._decided = 0
@@ -131,14 +133,9 @@ class Engine:
         `on_progress` is told how many of the log's records are folded, and how many there are.
         """
         last = self._log.last
-        schema, limits = self._state.schema, self._state.limits
-        kept = checkpoint.load_latest(self._checkpoints, schema) if self._checkpoints else None
-        if kept is not None and kept.offset <= last:
-            self._state = State.restore(
-                kept.arrays, kept.values, limits, self.features.accumulators(limits)
-            )
-            self._sight = sight_of(self._state)
-            self._checkpointed = kept.offset
+        self._state = self._past.begin(last)
+        self._sight = sight_of(self._state)
+        self._checkpointed = self.offset
         for offset in self._fold_tail():
             if on_progress is not None:
                 on_progress(offset, last)
@@ -277,7 +274,7 @@ class Engine:
             took_us=(time.perf_counter_ns() - began_ns) // 1000,
         )
         if self._decisions is not None:
-            record = DecisionRecord(request, now_ms, answer)
+            record = DecisionRecord(request, now_ms, answer, self.features.version)
             self._decisions.put(answer.decision, self._encode(record))
         return answer
 
@@ -290,6 +287,18 @@ class Engine:
         windows = dict(zip(self._windows, counts.astype(int).tolist(), strict=True))
         return self._state.facts(row, windows)
 
+    def read_features(self, request: FeatureRequest, now_ms: int | None = None) -> FeatureAnswer:
+        """Return feature values of entities, all as of one offset. Raises `Unknown`."""
+        self._check_ready()
+        return answer(self._state, self.features, request, _now_ms() if now_ms is None else now_ms)
+
+    def read_feast(self, request: FeastRequest, now_ms: int | None = None) -> FeastAnswer:
+        """Return the same to a client of Feast's feature server. Raises `Unknown`, `Invalid`."""
+        self._check_ready()
+        return answer_feast(
+            self._state, self.features, request, _now_ms() if now_ms is None else now_ms
+        )
+
     def decision(self, id: str) -> bytes:
         """Return the JSON of a `DecisionRecord`. Raises `Unknown`."""
         body = self._decisions.get(id) if self._decisions is not None else None
@@ -300,6 +309,16 @@ class Engine:
                 "before a crash may be missing.",
             )
         return body
+
+    def explain(self, id: str) -> Explanation:
+        """Make a recorded decision again and tell of every candidate. Raises `Unknown`.
+
+        It rebuilds the state as of then, which takes as long as the log is behind a checkpoint;
+        it may run on any thread.
+        """
+        record = msgspec.json.decode(self.decision(id), type=DecisionRecord)
+        state = self._past.at(record.answer.as_of)
+        return explain(state, record, make_pool(state.limits.items), self.features.vector())
 
     def snapshot(self) -> Dump:
         """Return a copy of the state, which `save` writes; nothing may be applied meanwhile."""

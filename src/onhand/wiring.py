@@ -1,12 +1,15 @@
 """Settings to concrete objects: the only place that picks a log, a store, a server."""
 
 import logging
+import sys
 from contextlib import ExitStack
+from importlib.util import module_from_spec, spec_from_file_location
 from ipaddress import ip_address
 from pathlib import Path
 from typing import NamedTuple
 
-from onhand.contracts.errors import Unavailable
+from onhand.app import App
+from onhand.contracts.errors import Invalid, Unavailable
 from onhand.contracts.records import (
     EVENT_TYPES,
     Context,
@@ -21,25 +24,59 @@ from onhand.engine import Engine
 from onhand.log.dead_letters import DeadLetterStore
 from onhand.log.decisions import DecisionStore
 from onhand.log.memory import MemoryLog
-from onhand.log.sqlite import SqliteLog
-from onhand.serving.app import App
+from onhand.log.sqlite import SqliteLog, SqliteReader
+from onhand.past import Past
+from onhand.serving.app import App as Routes
 from onhand.serving.keys import KeyFile
 from onhand.serving.server import Server, listen
 from onhand.serving.service import Service
 from onhand.settings import Settings
 from onhand.state.state import Limits
 
-__all__ = ["build_engine", "is_loopback", "open_dead_letters", "serve", "warm_kernels"]
+__all__ = [
+    "build_engine",
+    "is_loopback",
+    "load_app",
+    "open_dead_letters",
+    "open_past",
+    "serve",
+    "warm_kernels",
+]
 
 _log = logging.getLogger("onhand")
 
 
-def build_engine(settings: Settings) -> Engine:
+def build_engine(settings: Settings, app: App | None = None) -> Engine:
     """The engine on the data folder of the settings, not loaded yet.
 
     Raises `LogRefused` when another process holds the log.
     """
-    return _open(settings).engine
+    return _open(settings, app).engine
+
+
+def load_app(path: Path | None) -> App:
+    """The app that a Python file declares, the default one without a file. Raises `Invalid`."""
+    if path is None:
+        return App()
+    spec = spec_from_file_location("onhand_app", path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise Invalid("app_file", f"{path} is no Python file; name one that declares an App.")
+    module = module_from_spec(spec)
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise Invalid("app_file", f"{path} fails: {type(error).__name__}: {error}") from error
+    apps = {id(each): each for each in vars(module).values() if isinstance(each, App)}
+    if len(apps) != 1:
+        raise Invalid("app_file", f"{path} declares {len(apps)} apps; one `onhand.App()` is it.")
+    return apps.popitem()[1]
+
+
+def open_past(folder: Path, app: App) -> Past:
+    """The past of a data folder, which a server may be running on. Raises `LogRefused`."""
+    log = SqliteReader(folder / "log.db")
+    return Past(log, folder / "checkpoints", app.features, Limits())
 
 
 class _Opened(NamedTuple):
@@ -50,16 +87,16 @@ class _Opened(NamedTuple):
     decisions: DecisionStore
 
 
-def _open(settings: Settings) -> _Opened:
+def _open(settings: Settings, app: App | None) -> _Opened:
     folder = Path(settings.data)
     folder.mkdir(parents=True, exist_ok=True)
     log = SqliteLog(folder / "log.db")
     decisions = DecisionStore(folder / "decisions.db")
-    return _Opened(Engine(log, folder / "checkpoints", decisions), log, decisions)
+    return _Opened(Engine(log, folder / "checkpoints", decisions, app=app), log, decisions)
 
 
-def serve(settings: Settings) -> bool:
-    """Serve until asked to stop; return whether the stop was by request.
+def serve(settings: Settings, app: App | None = None) -> bool:
+    """Serve an app until asked to stop; return whether the stop was by request.
 
     Listens at once, and loads behind that. Raises `OSError` when the address is taken,
     `OnhandError` when the data folder cannot be opened.
@@ -72,8 +109,8 @@ def serve(settings: Settings) -> bool:
             admin = listen(settings.admin_host, settings.admin_port)
             bound.append(addresses.enter_context(admin))
         host, port = bound[0].getsockname()[:2]
-        service = _build_service(settings, keys)
-        server = Server(App(service), settings.request_seconds)
+        service = _build_service(settings, keys, app)
+        server = Server(Routes(service), settings.request_seconds)
         service.on_failure = server.fail
         if service.guard.open:
             _log.info("there are no keys: everybody on this machine may send, read, administer")
@@ -83,8 +120,8 @@ def serve(settings: Settings) -> bool:
         return not server.failed
 
 
-def _build_service(settings: Settings, keys: KeyFile) -> Service:
-    opened = _open(settings)
+def _build_service(settings: Settings, keys: KeyFile, app: App | None) -> Service:
+    opened = _open(settings, app)
     letters = open_dead_letters(settings)
     service = Service(opened.engine, settings, warm_kernels, letters=letters, keys=keys)
     service.metrics.gauges |= {
@@ -125,7 +162,7 @@ def warm_kernels() -> None:
     Kernels compile at their first call, for seconds where the disk has none kept: before the
     first request, not in it.
     """
-    engine = Engine(MemoryLog(), limits=Limits(64, 64, 64, 4, 64))
+    engine = Engine(MemoryLog(), limits=Limits(64, 64, 64, 4, pairs=8, event_ids=64))
     engine.load()
     engine.ingest(
         [
@@ -147,6 +184,7 @@ def warm_kernels() -> None:
         engine.recommend(slot, user="u", session="s", item="a", context=Context(country="GB"))
         engine.recommend(slot)
     engine.similar("a")
+    engine.item("a")
     engine.close()
 
 

@@ -55,5 +55,15 @@ def test_help_imports_nothing_slow() -> None:
     )
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "SLOW []"
-    for command in ("serve", "ingest", "doctor", "version", "demo", "evaluate"):
+    for command in (
+        "serve",
+        "ingest",
+        "doctor",
+        "version",
+        "demo",
+        "evaluate",
+        "features",
+        "replay",
+        "explain",
+    ):
         assert command in done.stdout

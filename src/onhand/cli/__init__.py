@@ -52,6 +52,9 @@ _LATER: Final = {
     "dead-letters": _Later("onhand.cli.dead_letters", "app", "What was refused, and its way back."),
     "keys": _Later("onhand.cli.keys", "app", "Who may send, read and administer."),
     "demo": _Later("onhand.cli.demo", "demo", "Play a real shop live on this machine."),
+    "replay": _Later("onhand.cli.replay", "replay", "Make past decisions again, and compare."),
+    "explain": _Later("onhand.cli.replay", "explain", "Show every candidate of a past decision."),
+    "features": _Later("onhand.cli.features", "app", "List, backfill and compare features."),
     "evaluate": _Later("onhand.cli.evaluate", "app", "Measure accuracy on recorded sessions."),
 }
 _OFFLINE: Final = ("polars", "lightgbm", "scipy")

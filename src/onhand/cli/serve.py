@@ -9,6 +9,12 @@ __all__ = ["serve"]
 
 
 def serve(
+    app: Annotated[
+        Path | None,
+        typer.Argument(
+            help="A Python file that declares an App.", show_default="the ready-made app"
+        ),
+    ] = None,
     data: Annotated[
         str | None, typer.Option(help="Folder of the log; made if new.", show_default="data")
     ] = None,
@@ -32,6 +38,8 @@ def serve(
 
     `onhand serve`
 
+    `onhand serve shop.py --data shop`
+
     `onhand serve --data /var/lib/onhand --port 9000`
 
     `curl 'http://127.0.0.1:8080/v1/recommend/home?session=s1'`
@@ -53,7 +61,7 @@ def serve(
     from onhand import wiring
 
     try:
-        stopped_by_request = wiring.serve(settings)
+        stopped_by_request = wiring.serve(settings, wiring.load_app(app))
     except OSError as error:
         _fail(
             f"Cannot listen on {settings.host}:{settings.port} or use {settings.data}: "

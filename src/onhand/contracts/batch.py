@@ -17,6 +17,7 @@ from onhand.contracts.answers import IngestReport
 from onhand.contracts.checks import check_item
 from onhand.contracts.errors import Fault, Invalid, RecordError
 from onhand.contracts.explain import DECODE_ERRORS, explain, shorten
+from onhand.contracts.features import FeastRequest, FeatureRequest
 from onhand.contracts.gate import STANDARD, Gate
 from onhand.contracts.records import Event, Item, ItemPatch, Signal
 from onhand.contracts.requests import RecommendRequest
@@ -31,6 +32,8 @@ __all__ = [
     "merge",
     "parse_events",
     "parse_item_patch",
+    "parse_feast",
+    "parse_features",
     "parse_items",
     "parse_json",
     "parse_recommend",
@@ -89,6 +92,8 @@ class Parsed(NamedTuple, Generic[R]):
 
 
 _PATCH = msgspec.json.Decoder(ItemPatch)
+_FEATURES = msgspec.json.Decoder(FeatureRequest)
+_FEAST = msgspec.json.Decoder(FeastRequest)
 _RECOMMEND = msgspec.json.Decoder(RecommendRequest)
 _PARTS = msgspec.json.Decoder(list[msgspec.Raw])
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -165,6 +170,16 @@ def parse_recommend(body: bytes, slot: str) -> RecommendRequest:
             raise Invalid("unknown_field", f"There is no field `{name[:60]}`; known are {known}.")
     fields["slot"] = msgspec.Raw(msgspec.json.encode(slot))
     return _decode_fields(_RECOMMEND, fields)
+
+
+def parse_features(body: bytes) -> FeatureRequest:
+    """Decode a request for features. Raises `Invalid`."""
+    return _decode_fields(_FEATURES, _fields(body))
+
+
+def parse_feast(body: bytes) -> FeastRequest:
+    """Decode the request of a Feast client. Raises `Invalid`."""
+    return _decode_fields(_FEAST, _fields(body))
 
 
 def merge(parsed: Parsed[Any], report: IngestReport, limits: Limits = LIMITS) -> IngestReport:

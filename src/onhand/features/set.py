@@ -22,7 +22,6 @@ from onhand.state.state import Limits, State
 
 __all__ = ["Asker", "FeatureSet", "Values", "Vector"]
 
-_CODED: Final = ("category", "brand", "country", "device")
 _LOCAL: Final = (read.HOUR, read.WEEKDAY)
 
 
@@ -150,19 +149,6 @@ class Vector:
             if row is not None:
                 zones[row] = place.get(zone, -1)
         return zones
-
-
-def name_of(state: State, feature: Feature, value: float) -> str | None:
-    """Return what the number of a category, brand, country or device stands for."""
-    if feature.type not in _CODED:
-        return None
-    names = {
-        "category": state.categories,
-        "brand": state.brands,
-        "country": state.countries,
-        "device": state.devices,
-    }[feature.type].names
-    return names[int(value)] or None
 
 
 def _compile(

@@ -20,6 +20,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import cast
 
@@ -27,7 +28,7 @@ import apsw
 
 from onhand.contracts.errors import Unavailable
 
-__all__ = ["DecisionStore"]
+__all__ = ["DecisionStore", "read_decision", "read_decisions"]
 
 _GATHER_SECONDS = 0.05
 _BATCH = 4_096  # records in one transaction
@@ -168,3 +169,37 @@ def _connect(path: Path) -> apsw.Connection:
     connection.pragma("journal_mode", "wal")
     connection.pragma("synchronous", "normal")
     return connection
+
+
+def read_decision(path: Path, id: str) -> bytes | None:
+    """Return the stored body of one decision, also beside the process that stores them."""
+    rows = _read_bodies(path, "SELECT body FROM decisions WHERE id = ?", (id,))
+    return rows[0] if rows else None
+
+
+def read_decisions(path: Path, since_ms: int, count: int) -> list[bytes]:
+    """Return up to `count` bodies stored since a moment, evenly spread over all of them."""
+    (found,) = _read_bodies(path, "SELECT count(*) FROM decisions WHERE at_ms >= ?", (since_ms,))
+    step = max(int(found) // max(count, 1), 1)
+    query = (
+        "SELECT body FROM (SELECT body, row_number() OVER (ORDER BY number) AS place "
+        "FROM decisions WHERE at_ms >= ?) WHERE place % ? = 0 LIMIT ?"
+    )
+    return _read_bodies(path, query, (since_ms, step, count))
+
+
+def _read_bodies(path: Path, query: str, values: tuple[str | int, ...]) -> list[bytes]:
+    """Return the first column of a query. Raises `Unavailable` where the file cannot be read."""
+    try:
+        if not path.is_file():
+            raise apsw.CantOpenError("no such file")
+        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+        with closing(connection):
+            connection.set_busy_timeout(5_000)
+            return [cast("bytes", row[0]) for row in connection.execute(query, values)]
+    except apsw.Error as error:
+        raise Unavailable(
+            "decisions_unreadable",
+            f"The decision records in {path} cannot be read ({error}). Name the data folder that "
+            "they lie in.",
+        ) from error

@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 from onhand.contracts.errors import Unavailable
 from onhand.contracts.records import Record
 
-__all__ = ["Batch", "Log", "LogDamaged", "LogFailed", "LogRefused"]
+__all__ = ["Batch", "Log", "LogDamaged", "LogFailed", "LogRefused", "Readable"]
 
 
 class Batch(NamedTuple):
@@ -44,26 +44,30 @@ class LogDamaged(Unavailable):
         self.offset = offset
 
 
-class Log(Protocol):
-    """Offsets begin at 1 and have no holes; a batch is there whole or not at all."""
+class Readable(Protocol):
+    """What of a log can be had without being its one writer."""
 
     @property
     def last(self) -> int:
         """The offset of the last durable record; 0 when the log is empty."""
         ...
 
+    def read(self, after: int = 0) -> Iterator[Batch]:
+        """Yield the records behind offset `after`, in order, in batches, up to the last one.
+
+        Raises `LogDamaged` where the stored bytes are not what was appended.
+        """
+        ...
+
+
+class Log(Readable, Protocol):
+    """Offsets begin at 1 and have no holes; a batch is there whole or not at all."""
+
     def append(self, records: Sequence[Record]) -> int:
         """Make `records` durable together and return the offset of the last.
 
         Raises `LogFailed`, and from then on for every append. May run on another thread than
         `read`, one append at a time.
-        """
-        ...
-
-    def read(self, after: int = 0) -> Iterator[Batch]:
-        """Yield the records behind offset `after`, in order, in batches, up to the last one.
-
-        Raises `LogDamaged` where the stored bytes are not what was appended.
         """
         ...
 

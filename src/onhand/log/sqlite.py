@@ -28,7 +28,7 @@ import msgspec
 from onhand.contracts.records import Record
 from onhand.log.port import Batch, LogDamaged, LogFailed, LogRefused
 
-__all__ = ["FORMAT_VERSION", "SqliteLog"]
+__all__ = ["FORMAT_VERSION", "SqliteLog", "SqliteReader"]
 
 FORMAT_VERSION = 1
 
@@ -46,7 +46,78 @@ _READ = "SELECT first, count, crc, body FROM batches WHERE first >= ? ORDER BY f
 _APPEND = "INSERT INTO batches (first, count, crc, body) VALUES (?, ?, ?, ?)"
 
 
-class SqliteLog:
+class SqliteReader:
+    """The records of a log as they were when this was opened, also beside its one writer."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the log at `path`. Raises `LogRefused` where there is none."""
+        self._path = path
+        self._vfs: str | None = None
+        try:
+            if not path.is_file():
+                raise apsw.CantOpenError("no such file")
+            with closing(self._connect()) as connection:
+                last = connection.execute(_LAST).fetchone()
+        except apsw.Error as error:
+            raise LogRefused(
+                "log_unreadable",
+                f"The log {path} cannot be read ({error}). Name the data folder that it lies in.",
+            ) from error
+        self._last = cast("int", last[0]) if last else 0
+
+    @property
+    def last(self) -> int:
+        """The offset of the last durable record; 0 when the log is empty."""
+        return self._last
+
+    def read(self, after: int = 0) -> Iterator[Batch]:
+        """Yield the records behind offset `after`, in order, in batches, up to the last one.
+
+        Small appends come together in one batch: a fold pays for each batch it takes. Raises
+        `LogDamaged` where the bytes are not what was appended, after all before them. Close the
+        iterator if you leave it early.
+        """
+        first = max(after, 0) + 1
+        gathered: list[Record] = []
+        try:
+            for records in self._stored(first):
+                gathered += records
+                if len(gathered) >= _READ_RECORDS:
+                    yield Batch(first, gathered)
+                    first += len(gathered)
+                    gathered = []
+        except LogDamaged:
+            if gathered:
+                yield Batch(first, gathered)
+            raise
+        if gathered:
+            yield Batch(first, gathered)
+
+    def _stored(self, begin: int) -> Iterator[list[Record]]:
+        """Yield what each row holds of the records from offset `begin` on."""
+        if begin > self._last:
+            return
+        decode = msgspec.msgpack.Decoder(list[Record]).decode
+        first = begin
+        with closing(self._connect()) as connection:
+            try:
+                first = _batch_start(connection, begin)
+                while first <= self._last:
+                    for row in _rows(connection, first):
+                        records = _checked(row, first, decode)
+                        skip = max(begin - first, 0)
+                        first += len(records)
+                        yield records[skip:] if skip else records
+            except (apsw.CorruptError, apsw.IOError, apsw.NotADBError) as error:
+                raise LogDamaged(max(first, begin), _reason(error)) from error
+
+    def _connect(self) -> apsw.Connection:
+        connection = apsw.Connection(str(self._path), vfs=self._vfs)
+        connection.set_busy_timeout(5_000)
+        return connection
+
+
+class SqliteLog(SqliteReader):
     """The durable `Log`: `append` returns after the fsync.
 
     One process may hold it, one thread may append at a time; `read` opens its own connection, so
@@ -74,11 +145,6 @@ class SqliteLog:
             os.close(self._lock)
             raise
 
-    @property
-    def last(self) -> int:
-        """The offset of the last durable record; 0 when the log is empty."""
-        return self._last
-
     def append(self, records: Sequence[Record]) -> int:
         """Make `records` durable together and return the offset of the last.
 
@@ -92,29 +158,6 @@ class SqliteLog:
             if records:
                 self._commit((self._last + 1, len(records), zlib.crc32(body), body))
             return self._last
-
-    def read(self, after: int = 0) -> Iterator[Batch]:
-        """Yield the records behind offset `after`, in order, in batches, up to the last one.
-
-        Small appends come together in one batch: a fold pays for each batch it takes. Raises
-        `LogDamaged` where the bytes are not what was appended, after all before them. Close the
-        iterator if you leave it early.
-        """
-        first = max(after, 0) + 1
-        gathered: list[Record] = []
-        try:
-            for records in self._stored(first):
-                gathered += records
-                if len(gathered) >= _READ_RECORDS:
-                    yield Batch(first, gathered)
-                    first += len(gathered)
-                    gathered = []
-        except LogDamaged:
-            if gathered:
-                yield Batch(first, gathered)
-            raise
-        if gathered:
-            yield Batch(first, gathered)
 
     def close(self) -> None:
         """Release the file and its lock; a second call does nothing."""
@@ -141,29 +184,6 @@ class SqliteLog:
                 f"The log {self._path} cannot be opened ({error}). Check the disk and the file's "
                 "permissions, or restore the data folder from a backup.",
             ) from error
-
-    def _stored(self, begin: int) -> Iterator[list[Record]]:
-        """Yield what each row holds of the records from offset `begin` on."""
-        if begin > self._last:
-            return
-        decode = msgspec.msgpack.Decoder(list[Record]).decode
-        first = begin
-        with closing(self._connect()) as connection:
-            try:
-                first = _batch_start(connection, begin)
-                while first <= self._last:
-                    for row in _rows(connection, first):
-                        records = _checked(row, first, decode)
-                        skip = max(begin - first, 0)
-                        first += len(records)
-                        yield records[skip:] if skip else records
-            except (apsw.CorruptError, apsw.IOError, apsw.NotADBError) as error:
-                raise LogDamaged(max(first, begin), _reason(error)) from error
-
-    def _connect(self) -> apsw.Connection:
-        connection = apsw.Connection(str(self._path), vfs=self._vfs)
-        connection.set_busy_timeout(5_000)
-        return connection
 
     def _commit(self, row: _Row) -> None:
         try:

@@ -1,5 +1,6 @@
 """The other routes: catalogue entries, decision records, probes, metrics, documentation."""
 
+import asyncio
 from functools import cached_property
 from importlib.resources import files
 from typing import Any
@@ -9,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from onhand import __version__
-from onhand.contracts.batch import parse_item_patch
+from onhand.contracts.batch import parse_feast, parse_features, parse_item_patch
 from onhand.contracts.errors import Unknown
 from onhand.contracts.records import ItemDelete, ItemPatch
 from onhand.serving.body import read_body
@@ -36,15 +37,9 @@ class AdminRoutes:
     async def patch_item(self, request: Request) -> Response:
         """Change part of a known item."""
         service = self._service
-        service.require_ready()
         item: str = request.path_params["id"]
-        body = await read_body(
-            request.scope,
-            request.receive,
-            service.settings.body_bytes,
-            service.settings.request_seconds,
-        )
-        return await self._write(parse_item_patch(body.content, item, service.now_ms()))
+        body = await self._body(request)
+        return await self._write(parse_item_patch(body, item, service.now_ms()))
 
     async def delete_item(self, request: Request) -> Response:
         """Take a known item out of the catalogue."""
@@ -56,6 +51,24 @@ class AdminRoutes:
         self._service.require_ready()
         record = self._service.engine.decision(request.path_params["id"])
         return Response(record + b"\n", media_type=_JSON)
+
+    async def post_features(self, request: Request) -> Response:
+        """Answer feature values."""
+        engine, now_ms = self._service.engine, self._service.now_ms
+        asked = parse_features(await self._body(request))
+        return self._json(engine.read_features(asked, now_ms()))
+
+    async def post_feast_features(self, request: Request) -> Response:
+        """Answer feature values to a Feast client."""
+        engine, now_ms = self._service.engine, self._service.now_ms
+        asked = parse_feast(await self._body(request))
+        return self._json(engine.read_feast(asked, now_ms()))
+
+    async def explain_decision(self, request: Request) -> Response:
+        """Answer a decision made again, with every candidate."""
+        self._service.require_ready()
+        explain = self._service.engine.explain
+        return self._json(await asyncio.to_thread(explain, request.path_params["id"]))
 
     async def metrics(self, _request: Request) -> Response:
         """Answer the counters."""
@@ -86,6 +99,14 @@ class AdminRoutes:
     @cached_property
     def _openapi(self) -> bytes:
         return self._encode(build_openapi(__version__))
+
+    async def _body(self, request: Request) -> bytes:
+        self._service.require_ready()
+        settings = self._service.settings
+        body = await read_body(
+            request.scope, request.receive, settings.body_bytes, settings.request_seconds
+        )
+        return body.content
 
     async def _write(self, record: ItemPatch | ItemDelete) -> Response:
         report = await self._service.write([record])

@@ -5,9 +5,11 @@ from typing import Any, Final
 from msgspec import Struct
 
 from onhand.contracts.answers import IngestReport, Recommendation
+from onhand.contracts.features import FeastAnswer, FeastRequest, FeatureAnswer, FeatureRequest
 from onhand.contracts.formats import AVRO, PROTOBUF
 from onhand.contracts.records import Event, Id, Item, ItemPatch, Line, Signal, Word
 from onhand.contracts.requests import RecommendRequest
+from onhand.decision.replay import Explanation
 from onhand.serving.contract_routes import CONTRACT_ROUTES
 from onhand.serving.problems import Problem
 from onhand.serving.route import (
@@ -183,6 +185,37 @@ ROUTES: Final[tuple[Route, ...]] = (
         (_ITEM_PATH,),
         problems=(404, 503),
         access=READ,
+    ),
+    Route(
+        "POST", "/v1/features", "post_features", "Features",
+        "Feature values of entities",
+        "For each entity the values of the named features (all, without names), as of one log "
+        "offset and one moment, with the age of each: how long ago the latest event was that it "
+        "counts.",
+        {200: Answer("The values.", FeatureAnswer)},
+        body=Body(FeatureRequest, {"entities": [{"item": "85123A", "session": "s1"}],
+                                   "features": ["item_clicks_1h", "session_intent"]}),
+        problems=(400, 404, 408, 413, 415, 503),
+    ),
+    Route(
+        "POST", "/get-online-features", "post_feast_features", "Features",
+        "The same, as Feast's feature server answers it",
+        "For Feast clients with a remote online store. Join keys are `item`, `user`, `session`, "
+        "`country`, `device`, or these with `_id`; the names of views do not matter.",
+        {200: Answer("The values, in columns.", FeastAnswer)},
+        body=Body(FeastRequest, {"entities": {"item_id": ["85123A"]},
+                                 "features": ["items:item_clicks_1h"]}),
+        problems=(400, 404, 408, 413, 415, 503),
+    ),
+    Route(
+        "GET", "/v1/decisions/{id}/explain", "explain_decision", "Pages",
+        "Every candidate of one decision",
+        "The decision is made again from the log as it was then: each candidate's score, the part "
+        "of each source, features, and why it was dropped. Takes as long as the log is behind the "
+        "nearest checkpoint.",
+        {200: Answer("The decision, explained.", Explanation)},
+        (Parameter("id", "path", Id, "The decision of an answer."),),
+        problems=(404, 503),
     ),
     Route(
         "GET", "/v1/decisions/{id}", "get_decision", "Pages",

@@ -106,12 +106,15 @@ def save(
     return path
 
 
-def load_latest(folder: Path, schema: str) -> Checkpoint | None:
-    """Read the newest checkpoint of this `schema` that is whole; None when there is none.
+def load_latest(folder: Path, schema: str, offset: int | None = None) -> Checkpoint | None:
+    """Read the newest checkpoint of this `schema` that is whole, and at or before `offset` where
+    one is given; None when there is none.
 
     Why a file was passed over goes to the log of this module as a warning.
     """
     for path in sorted(folder.glob("*.checkpoint"), reverse=True):
+        if offset is not None and path.stem > f"{offset:020d}":
+            continue
         try:
             with path.open("rb") as file:
                 return _read(file, schema)
