@@ -86,6 +86,7 @@ class ShopColumns(NamedTuple):
     """One row: what there is one of."""
 
     events: I64  # folded so far
+    items: I64  # rows of items in use, row 0 included
     landmark_ms: I64  # of `decay`
     arrived_item: Annotated[I32, ARRIVED]  # the newest items, latest first
     arrived_ms: Annotated[I64, ARRIVED]

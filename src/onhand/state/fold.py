@@ -93,18 +93,24 @@ def move_landmark(items: Any, places: Any, shop: Any, time_ms: int) -> None:
     if shop.landmark_ms[0] != 0:
         halves = (landmark - shop.landmark_ms[0]) // decay.EPOCH_MS * decay.EPOCH_HALVES
         shift = min(halves, 63)
-        items.popularity[:] >>= shift
-        items.next_weight[:] >>= shift
-        items.with_weight[:] >>= shift
+        used = shop.items[0]
+        items.popularity[:used] >>= shift
+        items.next_weight[:used] >>= shift
+        items.with_weight[:used] >>= shift
         places.popular_weight[:] >>= shift
     shop.landmark_ms[0] = landmark
 
 
 @kernel
-def link(items: Any, sessions: Any, session: int, place: int, landmark_ms: int) -> None:
-    """Count the transitions that the session's recent item at `place` makes with those around."""
-    recent = sessions.recent_item[session]
-    times = sessions.recent_ms[session]
+def link(
+    next_item: Array,
+    next_weight: Array,
+    recent: Array,
+    times: Array,
+    place: int,
+    landmark_ms: int,
+) -> None:
+    """Count the transitions that a session's recent item at `place` makes with those around."""
     width = recent.shape[0]
     for lag in range(1, LINKS + 1):
         for older, newer in ((place + lag, place), (place, place - lag)):
@@ -114,21 +120,27 @@ def link(items: Any, sessions: Any, session: int, place: int, landmark_ms: int) 
                 continue
             weight = decay.weight_at(times[newer], landmark_ms) // lag
             item = recent[older]
-            sketch.add(items.next_item[item], items.next_weight[item], recent[newer], weight)
+            sketch.add(next_item[item], next_weight[item], recent[newer], weight)
 
 
 @kernel
-def pair(items: Any, sessions: Any, session: int, item: int, time_ms: int, weight: int) -> None:
-    """Count the co-purchases of `item` with what the session bought within a day of it."""
-    bought = sessions.bought_item[session]
-    times = sessions.bought_ms[session]
+def pair(
+    with_item: Array,
+    with_weight: Array,
+    bought: Array,
+    times: Array,
+    item: int,
+    time_ms: int,
+    weight: int,
+) -> None:
+    """Count the co-purchases of `item` with what a session bought within a day of it."""
     for slot in range(bought.shape[0]):
         other = bought[slot]
         if other == 0:
             return
         if other != item and abs(time_ms - times[slot]) <= BASKET_WINDOW_MS:
-            sketch.add(items.with_item[item], items.with_weight[item], other, weight)
-            sketch.add(items.with_item[other], items.with_weight[other], item, weight)
+            sketch.add(with_item[item], with_weight[item], other, weight)
+            sketch.add(with_item[other], with_weight[other], item, weight)
 
 
 @kernel
@@ -155,7 +167,7 @@ def interact(
     recent, times = sessions.recent_item[session], sessions.recent_ms[session]
     place = insert(recent, times, item, time_ms)
     if place >= 0 and kind != PURCHASE:
-        link(items, sessions, session, place, landmark_ms)
+        link(items.next_item, items.next_weight, recent, times, place, landmark_ms)
     if user:
         users.interactions[user] += 1
         insert(users.recent_item[user], users.recent_ms[user], item, time_ms)
@@ -165,24 +177,30 @@ def interact(
         remove(cart, cart_times, item)
         insert(cart, cart_times, item, time_ms)
     elif kind == PURCHASE:
-        pair(items, sessions, session, item, time_ms, unit)
+        bought, bought_ms = sessions.bought_item[session], sessions.bought_ms[session]
+        pair(items.with_item, items.with_weight, bought, bought_ms, item, time_ms, unit)
         remove(cart, cart_times, item)
-        insert(sessions.bought_item[session], sessions.bought_ms[session], item, time_ms)
+        insert(bought, bought_ms, item, time_ms)
         if user:
             insert(users.bought_item[user], users.bought_ms[user], item, time_ms)
 
 
 @kernel
-def locate(sessions: Any, users: Any, session: int, user: int, country: int) -> None:
-    """Remember who a session belongs to and where it is; a session takes its user's country."""
+def locate(
+    owner: Array, country_of: Array, home_of: Array, session: int, user: int, country: int
+) -> None:
+    """Remember who a session belongs to and where it is; a session takes its user's country.
+
+    `owner` and `country_of` are columns of sessions, `home_of` the users' countries.
+    """
     if user:
-        sessions.user[session] = user
+        owner[session] = user
     if country:
-        sessions.country[session] = country
+        country_of[session] = country
         if user:
-            users.country[user] = country
-    elif user and sessions.country[session] == 0:
-        sessions.country[session] = users.country[user]
+            home_of[user] = country
+    elif user and country_of[session] == 0:
+        country_of[session] = home_of[user]
 
 
 @kernel
@@ -196,6 +214,7 @@ def clear(rows: Any, row: int) -> None:
 def stand(items: Any, shop: Any, kind: int, item: int, time_ms: int, value: int) -> None:
     """Fold a fact about an item, and refresh its barrier."""
     if kind == NEW_ITEM:
+        shop.items[0] = item + 1
         items.stock[item] = -1
         items.price_cents[item] = -1
         items.slots[item] = -1
@@ -243,7 +262,7 @@ def fold(items: Any, sessions: Any, users: Any, places: Any, shop: Any, operatio
             shop.events[0] += 1
             sessions.touched[session] = shop.events[0]
             users.touched[user] = shop.events[0]
-            locate(sessions, users, session, user, country)
+            locate(sessions.user, sessions.country, users.country, session, user, country)
             if kind == CART_REMOVE:
                 remove(sessions.cart_item[session], sessions.cart_ms[session], item)
             elif item and kind < OTHER and POPULARITY[kind] > 0:
