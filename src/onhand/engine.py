@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
+from zlib import crc32
 
 import msgspec
 import numpy as np
@@ -22,6 +23,7 @@ from onhand.contracts.answers import IngestReport, ItemFacts, Recommendation
 from onhand.contracts.checks import check
 from onhand.contracts.errors import Fault, Invalid, RecordError, Unavailable, Unknown
 from onhand.contracts.features import (
+    Entity,
     FeastAnswer,
     FeastRequest,
     FeatureAnswer,
@@ -32,10 +34,10 @@ from onhand.contracts.registry import Registry
 from onhand.contracts.requests import RecommendRequest, Slot
 from onhand.contracts.shapes import RECORDS, Kind
 from onhand.decision.decide import decide
-from onhand.decision.records import MODEL, DecisionRecord
+from onhand.decision.records import MODEL, DecisionRecord, Vectors
 from onhand.decision.replay import Explanation, explain
 from onhand.decision.slots import PLANS, SIMILAR, Plan
-from onhand.features.online import answer, answer_feast
+from onhand.features.online import answer, answer_feast, rows_of
 from onhand.features.ready import WINDOWS
 from onhand.features.set import Asker
 from onhand.log.decisions import DecisionStore
@@ -66,6 +68,7 @@ class Engine:
         decisions: DecisionStore | None = None,
         limits: Limits = Limits(),
         app: App | None = None,
+        vector_share: float = 0.0,
     ) -> None:
         self.ready = False
         self.features = (app or App()).features
@@ -83,6 +86,9 @@ class Engine:
             shown: name for shown, name in WINDOWS.items() if name in self.features.names
         }
         self._window_counts = self.features.vector(tuple(self._windows.values()))
+        self._every_feature = self.features.vector()
+        self._vector_share = vector_share
+        """The share of decision records that also keep the features of what was shown."""
         self._past = Past(log, checkpoints, self.features, limits)
         self._checkpointed = 0
         self._run = secrets.token_hex(4)
@@ -274,7 +280,8 @@ class Engine:
             took_us=(time.perf_counter_ns() - began_ns) // 1000,
         )
         if self._decisions is not None:
-            record = DecisionRecord(request, now_ms, answer, self.features.version)
+            vectors = self._vectors(request, answer, now_ms)
+            record = DecisionRecord(request, now_ms, answer, self.features.version, vectors=vectors)
             self._decisions.put(answer.decision, self._encode(record))
         return answer
 
@@ -318,7 +325,7 @@ class Engine:
         """
         record = msgspec.json.decode(self.decision(id), type=DecisionRecord)
         state = self._past.at(record.answer.as_of)
-        return explain(state, record, make_pool(state.limits.items), self.features.vector())
+        return explain(state, record, make_pool(state.limits.items), self._every_feature)
 
     def snapshot(self) -> Dump:
         """Return a copy of the state, which `save` writes; nothing may be applied meanwhile."""
@@ -347,6 +354,21 @@ class Engine:
     def _check(self, record: Record, now_ms: int) -> Fault | None:
         kind = _KINDS.get(type(record))
         return self.contracts.gate(kind).check(record, now_ms) if kind else check(record, now_ms)
+
+    def _vectors(
+        self, request: RecommendRequest, answer: Recommendation, now_ms: int
+    ) -> Vectors | None:
+        """Return the features of what is shown, for the share of decisions that keeps them."""
+        if crc32(answer.decision.encode()) >= self._vector_share * 2**32:
+            return None
+        context = request.context
+        asker = Entity(None, request.user, request.session, context.country, context.device)
+        whose = np.array([rows_of(self._state, asker)] * len(answer.items), np.int64)
+        whose = whose.reshape(-1, 5)
+        whose[:, 0] = [self._state.items.rows[item.id] for item in answer.items]
+        moments = np.full(len(whose), now_ms, np.int64)
+        read = self._every_feature.gather_rows(self._state, whose, moments)
+        return Vectors(list(self._every_feature.names), read.values.astype("<f4").tobytes())
 
     def _row(self, id: str) -> int:
         row = self._state.items.rows.get(id, 0)

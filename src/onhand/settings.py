@@ -78,6 +78,15 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             "Retry-After.",
         ),
     ] = 50_000
+    vector_share: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=1,
+            description="Share of decision records that also keep the features of what was shown, "
+            "for `onhand features parity` and the drift metrics; about 3 kB a record.",
+        ),
+    ] = 0.0
     checkpoint_records: Annotated[
         int,
         Meta(

@@ -92,7 +92,11 @@ def _open(settings: Settings, app: App | None) -> _Opened:
     folder.mkdir(parents=True, exist_ok=True)
     log = SqliteLog(folder / "log.db")
     decisions = DecisionStore(folder / "decisions.db")
-    return _Opened(Engine(log, folder / "checkpoints", decisions, app=app), log, decisions)
+    return _Opened(
+        Engine(log, folder / "checkpoints", decisions, app=app, vector_share=settings.vector_share),
+        log,
+        decisions,
+    )
 
 
 def serve(settings: Settings, app: App | None = None) -> bool:

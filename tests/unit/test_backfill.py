@@ -14,8 +14,10 @@ from onhand.contracts.records import Context, Event, Item, Signal
 from onhand.engine import Engine
 from onhand.features.declare import count
 from onhand.features.online import rows_of
-from onhand.log.sqlite import SqliteReader
+from onhand.log.decisions import DecisionStore
+from onhand.log.sqlite import SqliteLog, SqliteReader
 from onhand.offline.backfill import backfill
+from onhand.offline.parity import parity
 from onhand.offline.profile import profile_of, stability
 from onhand.offline.shown import Outcomes, shown_items
 from onhand.past import Past
@@ -155,6 +157,40 @@ def test_shown_items_are_joined_to_what_came_of_them(tmp_path: Path):
     assert written["purchased"].to_list() == [1, 0, 0, 0]
     assert written["item_clicks_1h"].to_list() == [0, 0, 0, 0], "as of the page, not after it"
     assert written["item_price"].to_list() == [2.0] * 4
+
+
+def test_logged_vectors_equal_the_backfill(tmp_path: Path):
+    rng = Random(2)
+    engine = Engine(
+        SqliteLog(tmp_path / "log.db"),
+        None,
+        DecisionStore(tmp_path / "decisions.db"),
+        LIMITS,
+        vector_share=0.5,
+    )
+    engine.load()
+    engine.ingest([Item(f"mug{n}", category=f"c{n % 3}", price=2.5) for n in range(20)], START_MS)
+    for step in range(60):
+        now_ms = START_MS + step * 900
+        engine.ingest([event(rng, now_ms) for _ in range(4)], now_ms)
+        context = Context(country=rng.choice(["UK", None]), device="phone")
+        session = f"s{rng.randrange(30)}"
+        engine.recommend("home", session=session, n=5, context=context, now_ms=now_ms)
+    engine.close()
+    records = records_in(tmp_path)
+    kept = [record for record in records if record.vectors is not None]
+    assert 0 < len(kept) < len(records)
+    report = parity(records, past_of(tmp_path), VECTOR)
+    assert (report.decisions, report.rows) == (len(kept), 5 * len(kept))
+    assert {(p.mismatch, p.missing, p.extra) for p in report.features} == {(0.0, 0.0, 0.0)}
+    other = App(ready=False)
+    other.feature(count("click", by="item", window="1h", name="item_clicks_1h"))
+    other.feature(count("hover", by="item", name="new"))
+    past = Past(SqliteReader(tmp_path / "log.db"), None, other.features, LIMITS)
+    told = {p.feature: p for p in parity(records, past, other.features.vector()).features}
+    assert told["item_clicks_1h"].mismatch > 0, "views count in the one that was logged"
+    assert told["new"].missing == 1.0
+    assert told["item_stock"].extra == 1.0
 
 
 def test_labels_that_say_too_little_are_refused(tmp_path: Path):

@@ -129,13 +129,70 @@ def backfill(
     )
 
 
-def _decisions(data: Path) -> "list[DecisionRecord]":
+@app.command()
+def parity(
+    data: _Data = Path("data"),
+    app_file: _AppOption = None,
+    sample: Annotated[int, typer.Option(help="How many decisions at most.", min=1)] = 10_000,
+    profile: Annotated[
+        Path | None, typer.Option(help="The .profile.json of a training set: tell drift from it.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")] = False,
+) -> None:
+    """Compare the vectors that decisions kept with a backfill; exit 1 where they differ.
+
+    The server keeps them for a share of decisions: setting `vector_share`.
+
+    **Example**
+
+    `onhand features parity --data data --profile train.profile.json`
+    """
+    import msgspec
+    from rich.console import Console
+    from rich.table import Table
+
+    from onhand.contracts.errors import OnhandError
+    from onhand.offline.parity import parity as compare
+    from onhand.offline.profile import Profile, stability
+    from onhand.wiring import load_app, open_past
+
+    try:
+        shop = load_app(app_file)
+        report = compare(_decisions(data, sample), open_past(data, shop), shop.features.vector())
+        drift: dict[str, float] = {}
+        if profile is not None:
+            then = msgspec.json.decode(profile.read_bytes(), type=Profile)
+            drift = stability(then, report.live)
+    except OnhandError as error:
+        _fail(error.message)
+    except (OSError, msgspec.DecodeError) as error:
+        _fail(f"{profile}: {error}")
+    if not report.rows:
+        _fail("No decision kept its vectors. Set `vector_share` above 0 and serve some pages.")
+    table = Table(title=f"{report.rows} rows of {report.decisions} decisions")
+    for heading in ("feature", "mismatch", "missing", "extra", "drift (PSI)"):
+        table.add_column(heading)
+    for each in report.features:
+        if json:
+            line = {**msgspec.to_builtins(each), "psi": drift.get(each.feature)}
+            typer.echo(msgspec.json.encode(line))
+            continue
+        shares = [f"{share:.4%}" for share in (each.mismatch, each.missing, each.extra)]
+        psi = f"{drift[each.feature]:.3f}" if each.feature in drift else ""
+        table.add_row(each.feature, *shares, psi)
+    if not json:
+        Console(width=None if sys.stdout.isatty() else 120).print(table)
+    if any(each.mismatch or each.missing or each.extra for each in report.features):
+        raise typer.Exit(1)
+
+
+def _decisions(data: Path, count: int = sys.maxsize) -> "list[DecisionRecord]":
     import msgspec
 
     from onhand.decision.records import DecisionRecord
     from onhand.log.decisions import read_decisions
 
-    bodies = read_decisions(data / "decisions.db", 0, sys.maxsize)
+    bodies = read_decisions(data / "decisions.db", 0, count)
     return [msgspec.json.decode(body, type=DecisionRecord) for body in bodies]
 
 

@@ -16,13 +16,10 @@ MODELS: Final = (MODEL,)
 
 
 class Vectors(Struct, frozen=True):
-    """What a ranker saw of the shown items: `values` is little-endian float32, (items, features),
-    of the feature vector `version`; the asker is given as ids."""
+    """What was known of the shown items: `values` is little-endian float32, (items, features)."""
 
-    version: str
+    names: list[str]
     values: bytes
-    user: str | None
-    session: str | None
 
 
 class DecisionRecord(Struct, frozen=True, omit_defaults=True):

@@ -4,7 +4,6 @@ Feast's view names are not looked at: a feature's name is enough. Its join keys 
 `user`, `session`, `country`, `device`, or the same with `_id`.
 """
 
-from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import numpy as np
@@ -28,7 +27,8 @@ from onhand.state.state import State
 __all__ = ["answer", "answer_feast", "rows_of"]
 
 _KEYS: Final = ("item", "user", "session", "country", "device")
-_NEVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_NEVER: Final = "1970-01-01T00:00:00Z"
+_NAMED: Final = ("category", "brand", "country", "device")
 _ROW: Final = {name: at for at, name in enumerate(_KEYS)}
 
 
@@ -79,7 +79,7 @@ def answer_feast(
     whose, read = _read(state, vector, _entities(request), now_ms)
     count = len(whose)
     results = [
-        FeastColumn(values, ["PRESENT"] * count, [_stamp(_NEVER)] * count)
+        FeastColumn(values, ["PRESENT"] * count, [_NEVER] * count)
         for values in request.entities.values()
     ]
     for at, feature in enumerate(vector.features):
@@ -121,28 +121,20 @@ def _column(
 ) -> FeastColumn:  # fmt: skip
     plain = _plain(state, feature, values.tolist())
     needed = [_ROW[name] for name in feature.entities if name in ("item", "user", "session")]
-    found: list[bool] = [bool((row > 0).all()) for row in whose[:, needed]]
-    statuses: list[str] = []
-    stamps: list[str] = []
-    for at, age_ms in enumerate(ages.tolist()):
-        status = "PRESENT"
-        if not found[at]:
-            status = "NOT_FOUND"
-        elif feature.ttl_ms and age_ms > feature.ttl_ms:
-            status = "OUTSIDE_MAX_AGE"
-        elif plain[at] is None:
-            status = "NULL_VALUE"
-        if status != "PRESENT":
-            plain[at] = None
-        moment_ms = now_ms - max(age_ms, 0)
-        moment = _NEVER + timedelta(milliseconds=moment_ms) if found[at] else _NEVER
-        statuses.append(status)
-        stamps.append(_stamp(moment))
+    found: NDArray[np.bool_] = np.all(whose[:, needed] > 0, axis=1)
+    late = (ages > feature.ttl_ms) & (feature.ttl_ms > 0)
+    statuses = ["PRESENT"] * len(plain)
+    for at in np.flatnonzero(late | ~found).tolist():
+        statuses[at] = "OUTSIDE_MAX_AGE" if found[at] else "NOT_FOUND"
+        plain[at] = None
+    if feature.type in _NAMED:
+        statuses = [
+            "NULL_VALUE" if value is None and status == "PRESENT" else status
+            for value, status in zip(plain, statuses, strict=True)
+        ]
+    moments = np.where(found, now_ms - np.maximum(ages, 0), 0).astype("datetime64[ms]")
+    stamps = np.datetime_as_string(moments, timezone="UTC").tolist()
     return FeastColumn(plain, statuses, stamps)
-
-
-def _stamp(moment: datetime) -> str:
-    return moment.isoformat().replace("+00:00", "Z")
 
 
 def _plain(state: State, feature: Feature, values: list[float]) -> list[Any]:
