@@ -162,7 +162,7 @@ def state_of(media: str, bodies: list[bytes]) -> dict[str, bytes]:
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    arguments = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     arguments.add_argument("--events", type=int, default=100_000)
     arguments.add_argument("--json", action="store_true")
     options = arguments.parse_args()

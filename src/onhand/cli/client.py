@@ -31,12 +31,13 @@ class Client:
         self._headers = {"authorization": f"Bearer {key}"} if key else {}
         self._connection = HTTPConnection(parts.hostname, parts.port or 80, timeout=60)
 
-    def send(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+    def send(
+        self, method: str, path: str, body: Any = None, media: str = "application/json"
+    ) -> tuple[int, Any]:
         """Return status and decoded answer of a request; anything but JSON comes as text."""
         import msgspec
 
         content = body if isinstance(body, bytes) or body is None else msgspec.json.encode(body)
-        media = "application/x-ndjson" if isinstance(body, bytes) else "application/json"
         try:
             self._connection.request(method, path, content, self._headers | {"content-type": media})
             response = self._connection.getresponse()

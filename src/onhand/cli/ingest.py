@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Iterator
 from enum import StrEnum
-from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, NoReturn
-from urllib.parse import urlsplit
+from typing import Annotated, Any, NamedTuple
 
 import typer
+
+from onhand.cli.client import Client, KeyOption, UrlOption, fail
 
 __all__ = ["Kind", "ingest"]
 
@@ -15,7 +15,7 @@ BATCH_RECORDS = 1_000
 ERRORS_SHOWN = 10
 
 Report = dict[str, Any]
-Send = Callable[[bytes], Report]
+Send = Callable[["_Chunk", str], Report]
 
 
 class Kind(StrEnum):
@@ -27,24 +27,45 @@ class Kind(StrEnum):
 
 
 class _Chunk(NamedTuple):
-    """Some records as NDJSON, the place of the first in the file, and the bytes read so far."""
+    """Some records, the place of the first in the file, the bytes read so far, the format."""
 
     body: bytes
     first: int
     position: int
+    media: str = "application/x-ndjson"
 
 
 def ingest(
     files: Annotated[
         list[Path],
-        typer.Argument(help="JSON arrays or NDJSON.", exists=True, dir_okay=False, readable=True),
+        typer.Argument(
+            help="JSON arrays, NDJSON, CSV, Parquet, Avro (.avro), Protobuf (.pb: messages, each "
+            "behind its length).",
+            exists=True,
+            dir_okay=False,
+            readable=True,
+        ),
     ],
     kind: Annotated[Kind, typer.Option(help="What the records are.")] = Kind.events,
-    url: Annotated[str, typer.Option(help="The running server.")] = "http://127.0.0.1:8080",
+    url: UrlOption = "http://127.0.0.1:8080",
+    key: KeyOption = None,
     data: Annotated[
         str | None,
         typer.Option(help="Write to this data folder instead; no server may be running on it."),
     ] = None,
+    mapping: Annotated[
+        list[str] | None,
+        typer.Option("--map", help="`field=column`, for columns of another name. Repeat it."),
+    ] = None,
+    constants: Annotated[
+        list[str] | None, typer.Option("--set", help="`field=value`, for every row. Repeat it.")
+    ] = None,
+    zone: Annotated[
+        str | None, typer.Option(help="The zone of times that name none, like `Europe/London`.")
+    ] = None,
+    guess: Annotated[
+        bool, typer.Option("--guess", help="Propose a mapping of the columns, and send nothing.")
+    ] = False,
 ) -> None:
     """Send files of records. Bad ones are listed, the others are kept; exit 1 if any was bad.
 
@@ -55,15 +76,23 @@ def ingest(
     `onhand ingest events-*.json --url http://127.0.0.1:9000`
 
     `onhand ingest history.ndjson --data data`
+
+    `onhand ingest orders.csv --guess`
+
+    `onhand ingest orders.csv --map item=StockCode --set type=purchase --zone Europe/London`
     """
     import sys
 
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
+    if guess:
+        _propose(files, kind)
+        return
+    rows = _Rows(kind, _pairs(mapping, "--map"), _pairs(constants, "--set"), zone)
     console = Console(stderr=True)
     totals = {"accepted": 0, "duplicates": 0, "rejected": 0}
-    send, close = _to_folder(data, kind) if data else _to_server(url, kind)
+    send, close = _to_folder(data, kind) if data else _to_server(url, kind, key)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -75,8 +104,8 @@ def ingest(
         with Progress(*columns, console=console, disable=not sys.stderr.isatty()) as progress:
             for path in files:
                 task = progress.add_task(path.name, total=path.stat().st_size, records=0)
-                for chunk in _chunks(path):
-                    report = send(chunk.body)
+                for chunk in _chunks(path, rows):
+                    report = send(chunk, str(path))
                     for name in totals:
                         totals[name] += report[name]
                     _show_errors(console, path, chunk.first, report)
@@ -93,7 +122,89 @@ def _show_errors(console: Any, path: Path, first: int, report: Report) -> None:
         console.print(f"{path}: record {place}: {error['message']}", markup=False)
 
 
-def _chunks(path: Path) -> Iterator[_Chunk]:
+class _Rows(NamedTuple):
+    """What the options say about the rows of tables."""
+
+    kind: Kind
+    mapping: dict[str, str]
+    constants: dict[str, str]
+    zone: str | None
+
+
+def _pairs(texts: list[str] | None, option: str) -> dict[str, str]:
+    pairs: dict[str, str] = {}
+    for text in texts or ():
+        field, equals, value = text.partition("=")
+        if not equals:
+            fail(f"{option} {text} is not of the form field=value")
+        pairs[field] = value
+    return pairs
+
+
+def _propose(files: list[Path], kind: Kind) -> None:
+    import shlex
+
+    from onhand.cli.tables import columns_of, guess
+
+    for path in files:
+        found = guess(columns_of(path), kind.value)
+        options = [f"--map {shlex.quote(f'{field}={column}')}" for field, column in found.items()]
+        typer.echo(f"onhand ingest {path} --kind {kind.value} {' '.join(options)}")
+
+
+def _chunks(path: Path, rows: _Rows) -> Iterator[_Chunk]:
+    from onhand.cli.tables import SUFFIXES
+
+    if path.suffix in SUFFIXES:
+        yield from _table_chunks(path, rows)
+    elif path.suffix in (".pb", ".binpb"):
+        yield from _message_chunks(path)
+    else:
+        yield from _json_chunks(path)
+
+
+def _table_chunks(path: Path, rows: _Rows) -> Iterator[_Chunk]:
+    from itertools import islice
+    from zoneinfo import ZoneInfo
+
+    import msgspec
+
+    from onhand.cli.tables import Shape, rows_of
+
+    encode, size = msgspec.json.Encoder().encode_lines, path.stat().st_size
+    try:
+        zone = ZoneInfo(rows.zone) if rows.zone else None
+        shape = Shape(rows.kind.value, rows.mapping, rows.constants, zone)
+        first, source = 0, rows_of(path)
+        while part := [shape.record(row) for row in islice(source, BATCH_RECORDS)]:
+            yield _Chunk(encode(part), first, size)
+            first += len(part)
+    except ModuleNotFoundError as error:
+        extra = "offline" if error.name == "polars" else "formats"
+        fail(f"{path} needs {error.name}: pip install 'onhand[{extra}]'")
+    except (ValueError, OSError, KeyError) as error:
+        fail(f"{path} cannot be read: {error}")
+
+
+def _message_chunks(path: Path) -> Iterator[_Chunk]:
+    from onhand.contracts.avro import read_varint
+    from onhand.contracts.errors import Invalid
+
+    content = path.read_bytes()
+    begin = position = first = count = 0
+    try:
+        while position < len(content):
+            size, position = read_varint(content, position, zigzag=False)
+            position += size
+            count += 1
+            if count == BATCH_RECORDS or position >= len(content):
+                yield _Chunk(content[begin:position], first, position, "application/x-protobuf")
+                first, count, begin = first + count, 0, position
+    except Invalid as error:
+        fail(f"{path} is not messages behind their lengths: {error}")
+
+
+def _json_chunks(path: Path) -> Iterator[_Chunk]:
     with path.open("rb") as file:
         start = file.read(64).lstrip()
         file.seek(0)
@@ -121,7 +232,7 @@ def _array_chunks(path: Path, content: bytes) -> Iterator[_Chunk]:
     try:
         records = msgspec.json.decode(content, type=list[msgspec.Raw])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        _fail(f"{path} is not a JSON array: {error}")
+        fail(f"{path} is not a JSON array: {error}")
     for first in range(0, len(records), BATCH_RECORDS):
         part = records[first : first + BATCH_RECORDS]
         body = b"".join(bytes(record).replace(b"\n", b" ") + b"\n" for record in part)
@@ -129,29 +240,18 @@ def _array_chunks(path: Path, content: bytes) -> Iterator[_Chunk]:
         yield _Chunk(body, first, position)
 
 
-def _to_server(url: str, kind: Kind) -> tuple[Send, Callable[[], None]]:
-    import msgspec
-
-    parts = urlsplit(url)
-    if parts.scheme != "http" or not parts.hostname:
-        _fail(f"{url} is not the address of a server; give one like http://127.0.0.1:8080")
-    connection = HTTPConnection(parts.hostname, parts.port or 80, timeout=60)
+def _to_server(url: str, kind: Kind, key: str | None) -> tuple[Send, Callable[[], None]]:
+    client = Client(url, key)
     method = "PUT" if kind is Kind.items else "POST"
 
-    def send(body: bytes) -> Report:
-        headers = {"content-type": "application/x-ndjson"}
-        try:
-            connection.request(method, f"/v1/{kind.value}", body, headers)
-            response = connection.getresponse()
-            content = response.read()
-        except (OSError, HTTPException) as error:
-            _fail(f"{url} does not answer ({error}). Is it running? `onhand serve` starts one.")
-        answer: Report = msgspec.json.decode(content)
-        if response.status not in (202, 422):
-            _fail(f"{url} refused a batch: {answer.get('detail', content[:200])}")
+    def send(chunk: _Chunk, _source: str) -> Report:
+        status, answer = client.send(method, f"/v1/{kind.value}", chunk.body, chunk.media)
+        if status not in (202, 422):
+            detail = answer.get("detail") if isinstance(answer, dict) else answer[:200]
+            fail(f"{url} refused a batch: {detail}")
         return answer
 
-    return send, connection.close
+    return send, client.close
 
 
 def _to_folder(data: str, kind: Kind) -> tuple[Send, Callable[[], None]]:
@@ -161,30 +261,50 @@ def _to_folder(data: str, kind: Kind) -> tuple[Send, Callable[[], None]]:
 
     from onhand.contracts import batch
     from onhand.contracts.errors import OnhandError
+    from onhand.contracts.formats import parse
+    from onhand.contracts.letters import DeadLetter
     from onhand.settings import Settings
-    from onhand.wiring import build_engine
+    from onhand.wiring import build_engine, open_dead_letters
 
-    parse = {
-        Kind.events: batch.parse_events,
-        Kind.items: batch.parse_items,
-        Kind.signals: batch.parse_signals,
-    }[kind]
+    settings = Settings(data=data)
     try:
-        engine = build_engine(Settings(data=data))
+        engine = build_engine(settings)
         engine.load()
+        letters = open_dead_letters(settings)
     except OnhandError as error:
-        _fail(error.message)
+        fail(error.message)
 
-    def send(body: bytes) -> Report:
+    def send(chunk: _Chunk, source: str) -> Report:
         now_ms = time.time_ns() // 1_000_000
-        parsed = parse(body, True, now_ms, batch.LIMITS)
-        report = batch.merge(parsed, engine.ingest(parsed.records, now_ms), batch.LIMITS)
-        answer: Report = msgspec.to_builtins(report)
+        contract = engine.contracts.version(kind.value)
+        try:
+            parsed = parse(engine.contracts, kind.value, chunk.media, chunk.body, now_ms)
+        except OnhandError as error:
+            fail(f"{source}: {error.message}")
+        admission = engine.admit([parsed.records], now_ms)
+        engine.commit(admission)
+        report = engine.apply(admission)[0]
+        refused = batch.refusals(parsed, report)
+        if refused:
+            letters.append(
+                [
+                    DeadLetter(
+                        contract.name,
+                        contract.version,
+                        *each.fault,
+                        source=source[:512],
+                        content_type=chunk.media,
+                        time_ms=now_ms,
+                        raw=each.raw,
+                    )
+                    for each in refused
+                ]
+            )
+        answer: Report = msgspec.to_builtins(batch.merge(parsed, report))
         return answer
 
-    return send, engine.close
+    def close() -> None:
+        letters.close()
+        engine.close()
 
-
-def _fail(message: str) -> NoReturn:
-    typer.echo(message, err=True)
-    raise typer.Exit(1)
+    return send, close

@@ -23,6 +23,7 @@ import msgspec
 from onhand.contracts.batch import LIMITS, Limits, Parsed, TooLarge, collect, refuse_batch
 from onhand.contracts.contract import Contract, Field
 from onhand.contracts.errors import Fault, Invalid
+from onhand.contracts.explain import Patience
 from onhand.contracts.gate import Gate
 from onhand.contracts.records import Event, Item, Signal
 from onhand.contracts.registry import Registry
@@ -105,12 +106,13 @@ def parse_avro(
             "The body is neither an Avro object container file nor in the Confluent wire format.",
         )
     whole = list(data)
+    patience = Patience(limits.errors)
 
     def part(index: int) -> bytes:
         _, source, begin, end = whole[index]
         return source.part(begin, end)
 
-    return collect((_to_record(gate, datum[0], now_ms) for datum in whole), part, limits)
+    return collect((_to_record(gate, datum[0], now_ms, patience) for datum in whole), part, limits)
 
 
 class _Source(NamedTuple):
@@ -129,7 +131,7 @@ _Datum = tuple[Any, _Source, int, int]
 """A decoded record, and where in its source it begins and ends."""
 
 
-def _to_record(gate: Gate[R], value: Any, now_ms: int) -> R | Fault:
+def _to_record(gate: Gate[R], value: Any, now_ms: int, patience: Patience) -> R | Fault:
     if not isinstance(value, dict):
         return Fault("wrong_type", f"Expected an Avro record, got `{type(value).__name__}`.")
     fields = cast("dict[str, Any]", value)
@@ -137,7 +139,7 @@ def _to_record(gate: Gate[R], value: Any, now_ms: int) -> R | Fault:
         del fields[name]
     if "stock_null" in fields and fields.pop("stock_null"):
         fields["stock"] = None
-    return gate.read(fields, now_ms)
+    return gate.read(fields, now_ms, patience)
 
 
 def _read_frames(registry: Registry, kind: Kind, body: bytes, limits: Limits) -> Iterator[_Datum]:

@@ -16,7 +16,7 @@ from onhand.contracts import ga4
 from onhand.contracts.answers import IngestReport
 from onhand.contracts.checks import check_item
 from onhand.contracts.errors import Fault, Invalid, RecordError
-from onhand.contracts.explain import DECODE_ERRORS, explain, shorten
+from onhand.contracts.explain import DECODE_ERRORS, Patience, explain, shorten
 from onhand.contracts.features import FeastRequest, FeatureRequest
 from onhand.contracts.gate import STANDARD, Gate
 from onhand.contracts.records import Event, Item, ItemPatch, Signal
@@ -144,7 +144,8 @@ def parse_json(
                 refuse_batch(limits)
             return _keep_checked(gate, records, body, ndjson, now_ms, limits)
     parts = _split(body, ndjson, limits)
-    read = (_read_part(gate, part, now_ms) for part in parts)
+    patience = Patience(limits.errors)
+    read = (_read_part(gate, part, now_ms, patience) for part in parts)
     return collect(read, lambda index: bytes(parts[index]), limits)
 
 
@@ -275,7 +276,7 @@ def _is_printable(body: bytes) -> bool:
 
 
 def _read_part(
-    gate: Gate[R], part: bytes | msgspec.Raw, now_ms: int
+    gate: Gate[R], part: bytes | msgspec.Raw, now_ms: int, patience: Patience
 ) -> R | Fault | list[R | Fault]:
     """Decode one part by itself: the slow path, taken when any record is bad."""
     try:
@@ -283,16 +284,23 @@ def _read_part(
             record = gate.one.decode(part)
             return gate.check(record, now_ms) or record
     except DECODE_ERRORS as error:
-        fault = explain(error, part)
-        if gate.record is not Event or fault.code != "missing_field":
+        fault = explain(error, part, patience)
+        if (
+            gate.record is not Event
+            or fault.code != "missing_field"
+            or b'"params"' not in bytes(part)
+        ):
             return fault
     try:
         value = _OBJECT.decode(part)
     except DECODE_ERRORS as error:
-        return explain(error, part)
+        return explain(error, part, patience)
     if gate.record is Event and isinstance(value, dict) and ga4.is_ga4(value):
-        return [gate.read(event, now_ms) for event in ga4.to_events(value)]
-    return gate.read(value, now_ms)
+        events = ga4.to_events(value)
+        if isinstance(events, Fault):
+            return events
+        return [gate.read(event, now_ms, patience) for event in events]
+    return gate.read(value, now_ms, patience)
 
 
 def _split(body: bytes, ndjson: bool, limits: Limits) -> list[bytes] | list[msgspec.Raw]:

@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
 
 from onhand.contracts.errors import Fault
 
-__all__ = ["DECODE_ERRORS", "explain", "explain_object", "shorten"]
+__all__ = ["DECODE_ERRORS", "Patience", "explain", "explain_object", "shorten"]
 
 DECODE_ERRORS: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
@@ -22,20 +23,41 @@ _CODES: Final = (
 )
 
 
-def explain(error: Exception, part: bytes | msgspec.Raw) -> Fault:
+class Patience:
+    """How many records of a body are explained in full, value and all. The others get code and
+    field only: a body of nothing but bad records must not keep the pages waiting."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+    def lasts(self) -> bool:
+        """Whether one more is explained in full."""
+        self.left -= 1
+        return self.left >= 0
+
+
+def explain(error: Exception, part: bytes | msgspec.Raw, patience: Patience | None = None) -> Fault:
     """Say which field of a JSON record is wrong, and what it holds."""
+    if type(error) is msgspec.ValidationError and patience is not None and not patience.lasts():
+        return _brief(str(error))
     if isinstance(error, RecursionError):
         return Fault("too_deep", "The record is nested too deeply; records are flat.")
     if isinstance(error, UnicodeDecodeError):
         return Fault("not_utf8", "A string of the record is not UTF-8; JSON is always UTF-8.")
     if not isinstance(error, msgspec.ValidationError):
         return Fault("malformed", f"The record is not JSON: {error}.")
-    return _explain(error, lambda: msgspec.json.decode(part))
+    return _explain(str(error), lambda: msgspec.json.decode(part))
 
 
-def explain_object(error: msgspec.ValidationError, value: Any) -> Fault:
+def explain_object(
+    error: msgspec.ValidationError, value: Any, patience: Patience | None = None
+) -> Fault:
     """Say which field of a decoded object is wrong, and what it holds."""
-    return _explain(error, lambda: value)
+    if patience is not None and not patience.lasts():
+        return _brief(str(error))
+    return _explain(str(error), lambda: value)
 
 
 def shorten(value: bytes) -> str:
@@ -44,8 +66,7 @@ def shorten(value: bytes) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _explain(error: msgspec.ValidationError, whole: Callable[[], Any]) -> Fault:
-    text = str(error)
+def _explain(text: str, whole: Callable[[], Any]) -> Fault:
     found = _PLACE.fullmatch(text)
     if found is None:
         return Fault("value", text)
@@ -61,6 +82,12 @@ def _explain(error: msgspec.ValidationError, whole: Callable[[], Any]) -> Fault:
     if missing:
         field = f"{path}.{missing['field']}"
     return Fault(code, f"`{path}`: {what}" + (f"; it is {value}." if value else "."), field)
+
+
+@lru_cache(maxsize=1024)
+def _brief(text: str) -> Fault:
+    """Code and field of an error, without the value."""
+    return _explain(text, lambda: None)
 
 
 def _code(what: str) -> str:

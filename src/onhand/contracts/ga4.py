@@ -7,6 +7,8 @@ Protocol has them: `{"name": ..., "params": {"items": [...]}}`, one record an it
 from collections.abc import Mapping
 from typing import Any, Final
 
+from onhand.contracts.errors import Fault
+
 __all__ = ["EVENT_NAMES", "is_ga4", "to_events"]
 
 EVENT_NAMES: Final = {
@@ -27,7 +29,7 @@ def is_ga4(value: Mapping[str, Any]) -> bool:
     return "type" not in value and isinstance(value.get("name"), str) and "params" in value
 
 
-def to_events(value: Mapping[str, Any]) -> list[dict[str, Any]]:
+def to_events(value: Mapping[str, Any]) -> list[dict[str, Any]] | Fault:
     """Turn a GA4 event into ours, one for each of its items; unknown parameters are left out.
 
     `user_id` is our user, `client_id` our session unless `params` has a `session_id`;
@@ -49,6 +51,8 @@ def to_events(value: Mapping[str, Any]) -> list[dict[str, Any]]:
     items = params.get("items")
     if not isinstance(items, list) or not items:
         return [common]
+    if len(items) > _MOST_ITEMS:
+        return Fault("length", f"A GA4 event has at most {_MOST_ITEMS} items.", "params.items")
     return [_about(common, place, item) for place, item in enumerate(items)]
 
 
@@ -64,6 +68,8 @@ def _about(common: dict[str, Any], place: int, item: Any) -> dict[str, Any]:
     return event
 
 
+_MOST_ITEMS: Final = 200
+"""As in GA4 itself."""
 _FIELDS: Final = {
     "user": ("user_id",),
     "session": ("session_id", "client_id"),

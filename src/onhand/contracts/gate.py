@@ -13,7 +13,7 @@ import msgspec
 from onhand.contracts.checks import Rules, check_event, check_item, check_signal, find_event_faults
 from onhand.contracts.contract import Contract, Field, standard
 from onhand.contracts.errors import Fault
-from onhand.contracts.explain import explain_object
+from onhand.contracts.explain import Patience, explain_object
 from onhand.contracts.records import Event, Item, Signal
 from onhand.contracts.shapes import RECORDS, Kind
 
@@ -90,8 +90,9 @@ class Gate(Generic[R]):
             if (fault := self._check(record, now_ms, self._rules)) is not None
         ]
 
-    def read(self, value: Any, now_ms: int) -> R | Fault:
-        """Turn a decoded object into a record that may be logged, or say why it cannot be."""
+    def read(self, value: Any, now_ms: int, patience: Patience | None = None) -> R | Fault:
+        """Turn a decoded object into a record that may be logged, or say why it cannot be, in
+        full as long as the patience lasts."""
         if self.reshapes and type(value) is dict:
             value, fault = self._reshape(cast("dict[str, Any]", value))
             if fault is not None:
@@ -99,7 +100,7 @@ class Gate(Generic[R]):
         try:
             record = msgspec.convert(value, self.record)
         except msgspec.ValidationError as error:
-            return explain_object(error, value)
+            return explain_object(error, value, patience)
         return self._check(record, now_ms, self._rules) or record
 
     def _reshape(self, sent: dict[str, Any]) -> tuple[dict[str, Any], Fault | None]:

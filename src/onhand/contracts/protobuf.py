@@ -21,6 +21,7 @@ from onhand.contracts.avro import MissingLibrary, read_varint
 from onhand.contracts.batch import LIMITS, Limits, Parsed, collect, refuse_batch
 from onhand.contracts.contract import Contract, Field, standard
 from onhand.contracts.errors import Fault, Invalid
+from onhand.contracts.explain import Patience
 from onhand.contracts.gate import Gate
 from onhand.contracts.records import Event, Item, Signal
 from onhand.contracts.registry import Registry
@@ -200,7 +201,7 @@ def parse_protobuf(
     """Decode and check a Protobuf body. Raises `Invalid`, `TooLarge`, and `MissingLibrary` where
     protobuf is not installed."""
     gate = registry.gate(kind)
-    read = _Reader(registry, kind)
+    read, patience = _Reader(registry, kind), Patience(limits.errors)
     parts = [(0, len(body))] if body[:1] == b"\0" else _split(body, limits)
 
     def part(index: int) -> bytes:
@@ -208,7 +209,7 @@ def parse_protobuf(
         return body[begin:end] if body[begin : begin + 1] == b"\0" else _delimited(body[begin:end])
 
     view = memoryview(body)
-    outcomes = (_to_record(gate, read, view[begin:end], now_ms) for begin, end in parts)
+    outcomes = (_to_record(gate, read, view[begin:end], now_ms, patience) for begin, end in parts)
     return collect(outcomes, part, limits)
 
 
@@ -239,9 +240,11 @@ def _delimited(message: bytes) -> bytes:
     return bytes(head) + message
 
 
-def _to_record(gate: Gate[R], read: "_Reader", part: memoryview, now_ms: int) -> R | Fault:
+def _to_record(
+    gate: Gate[R], read: "_Reader", part: memoryview, now_ms: int, patience: Patience
+) -> R | Fault:
     found = read(part)
-    return found if type(found) is Fault else gate.read(found, now_ms)
+    return found if type(found) is Fault else gate.read(found, now_ms, patience)
 
 
 class _Reader:

@@ -34,6 +34,8 @@ EVENT_NAMES: Final = {
 
 T = TypeVar("T")
 
+_MOST_PRODUCTS: Final = 500
+
 _BY_LOWER: Final = {name.lower(): ours for name, ours in EVENT_NAMES.items()}
 _NOT_A_NAME: Final = re.compile(r"[^a-z0-9]+")
 _WHOLE = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -81,6 +83,9 @@ def to_events(message: Mapping[str, Any], kind: str | None = None) -> list[dict[
     products = properties.get("products")
     if not isinstance(products, list) or not products:
         products = [properties]
+    if len(products) > _MOST_PRODUCTS:
+        most = f"A Segment event has at most {_MOST_PRODUCTS} products here."
+        return Fault("length", most, "properties.products")
     return [
         event | {"type": ours} | _numbered(event, place)
         for place, product in enumerate(cast("list[Any]", products))

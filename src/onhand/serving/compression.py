@@ -61,11 +61,14 @@ def _zstd(content: bytes, limit_bytes: int) -> bytes:
     unpacker = zstandard.ZstdDecompressor(max_window_size=_WINDOW_BYTES)
     try:
         with unpacker.stream_reader(io.BytesIO(content), read_across_frames=False) as reader:
-            plain = reader.read(limit_bytes + 1)
+            if len(reader.read(limit_bytes + 1)) > limit_bytes:
+                _refuse_size(limit_bytes)
+        whole = unpacker.decompressobj()  # which, unlike the reader, knows where the frame ends
+        plain = whole.decompress(content)
     except zstandard.ZstdError as error:
         _refuse("zstd", str(error))
-    if len(plain) > limit_bytes:
-        _refuse_size(limit_bytes)
+    if not whole.eof:
+        _refuse("zstd", "it is cut off")
     return plain
 
 

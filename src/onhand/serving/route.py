@@ -12,6 +12,7 @@ __all__ = [
     "INGEST",
     "JSON",
     "NDJSON",
+    "OPEN",
     "PROBLEM",
     "READ",
     "TEXT",
@@ -24,6 +25,7 @@ __all__ = [
 
 Access = tuple[Role, ...]
 
+OPEN: Final[Access] = ()
 INGEST: Final[Access] = ("ingest",)
 READ: Final[Access] = ("read",)
 ADMIN: Final[Access] = ("admin",)
@@ -77,7 +79,7 @@ class Route:
 
     `name` is its operation id, and finds its handler; `problems` are the statuses it refuses
     with; `curl` is an address to try where the path alone is none; `access` says which keys it
-    answers, none being anybody.
+    answers: those of administrators, unless the route says otherwise.
     """
 
     method: str
@@ -91,4 +93,4 @@ class Route:
     body: Body | None = None
     curl: str = ""
     problems: tuple[int, ...] = ()
-    access: Access = ()
+    access: Access = ADMIN

@@ -16,6 +16,7 @@ from onhand.serving.route import (
     ADMIN,
     HTML,
     INGEST,
+    OPEN,
     PROBLEM,
     READ,
     TEXT,
@@ -196,6 +197,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         body=Body(FeatureRequest, {"entities": [{"item": "85123A", "session": "s1"}],
                                    "features": ["item_clicks_1h", "session_intent"]}),
         problems=(400, 404, 408, 413, 415, 503),
+        access=READ,
     ),
     Route(
         "POST", "/get-online-features", "post_feast_features", "Features",
@@ -206,6 +208,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         body=Body(FeastRequest, {"entities": {"item_id": ["85123A"]},
                                  "features": ["items:item_clicks_1h"]}),
         problems=(400, 404, 408, 413, 415, 503),
+        access=READ,
     ),
     Route(
         "GET", "/v1/decisions/{id}/explain", "explain_decision", "Pages",
@@ -216,6 +219,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         {200: Answer("The decision, explained.", Explanation)},
         (Parameter("id", "path", Id, "The decision of an answer."),),
         problems=(404, 503),
+        access=ADMIN,
     ),
     Route(
         "GET", "/v1/decisions/{id}", "get_decision", "Pages",
@@ -238,6 +242,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         "Does the process run?",
         "Always 200 while it does, also before the log is folded.",
         {200: Answer("It runs.", Health)},
+        access=OPEN,
     ),
     Route(
         "GET", "/readyz", "readyz", "Operation",
@@ -245,24 +250,28 @@ ROUTES: Final[tuple[Route, ...]] = (
         "503 with the progress until the log is folded.",
         {200: Answer("It can.", Ready)},
         problems=(503,),
+        access=OPEN,
     ),
     Route(
         "GET", "/openapi.json", "openapi", "Operation",
         "This interface as OpenAPI 3.1",
         "Generated from the types that the server checks requests with.",
         {200: Answer("The document.", dict[str, Any])},
+        access=OPEN,
     ),
     Route(
         "GET", "/docs", "docs", "Operation",
         "This interface for people",
         "One page, no external assets.",
         {200: Answer("The page.", str, HTML)},
+        access=OPEN,
     ),
     Route(
         "GET", "/", "landing", "Operation",
         "Where to begin",
         "The state of the server and the first commands to try.",
         {200: Answer("The page.", str, HTML)},
+        access=OPEN,
     ),
     *CONTRACT_ROUTES,
 )  # fmt: skip

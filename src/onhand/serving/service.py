@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
@@ -19,7 +20,7 @@ from onhand.contracts.errors import Fault, Invalid, OnhandError, Unavailable
 from onhand.contracts.formats import JSON, NDJSON, TEXT
 from onhand.contracts.gate import Gate
 from onhand.contracts.letters import DeadLetter, LetterFilter, RetryReport
-from onhand.contracts.records import Record
+from onhand.contracts.records import Control, Record
 from onhand.contracts.shapes import Kind
 from onhand.engine import Engine
 from onhand.log.dead_letters import DeadLetterStore
@@ -30,12 +31,13 @@ from onhand.serving.keys import KeyFile
 from onhand.serving.metrics import Metrics
 from onhand.serving.problems import not_ready
 from onhand.settings import Settings
+from onhand.state.operations import WATERMARK
 
 __all__ = ["Service", "wall_clock_ms"]
 
 _log = logging.getLogger("onhand")
 _LAG_EVERY_S = 0.02
-_KEYS_EVERY_S = 1.0
+_LOOK_EVERY_S = 1.0
 _PART_MEDIA: Final = {NDJSON: JSON, TEXT: JSON}
 """What one part of a body is, where that is something else than the body."""
 
@@ -108,6 +110,7 @@ class Service:
             asyncio.create_task(self._load_and_write(), name="writer"),
             asyncio.create_task(self._measure_lag(), name="lag"),
             asyncio.create_task(self._follow_keys(), name="keys"),
+            asyncio.create_task(self._let_time_pass(), name="time"),
         ]
 
     async def stop(self) -> None:
@@ -269,13 +272,27 @@ class Service:
             await asyncio.sleep(_LAG_EVERY_S)
             self.metrics.loop_lag_seconds.observe(max(loop.time() - due_s, 0.0))
 
+    async def _let_time_pass(self) -> None:
+        """Let go of held events when none has come for as long as they may be late. Measured by
+        how long nothing came, not by the clock: events may be of last year."""
+        newest_ms, since_s = 0, time.monotonic()
+        while True:
+            await asyncio.sleep(_LOOK_EVERY_S)
+            held = self.engine.held
+            if held.newest_ms != newest_ms or not len(held):
+                newest_ms, since_s = held.newest_ms, time.monotonic()
+            elif self.ready and (time.monotonic() - since_s) * 1000 > held.lateness_ms:
+                passed_ms = held.newest_ms + held.lateness_ms + 1
+                with suppress(Unavailable):
+                    await self._committer.submit([Control(WATERMARK, {"time_ms": passed_ms})])
+
     async def _follow_keys(self) -> None:
         """Take keys that are created or revoked while the server runs."""
         if self._keys is None:
             return
         seen = self._keys.changed_ns()
         while True:
-            await asyncio.sleep(_KEYS_EVERY_S)
+            await asyncio.sleep(_LOOK_EVERY_S)
             now = self._keys.changed_ns()
             if now == seen:
                 continue
