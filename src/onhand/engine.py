@@ -8,6 +8,7 @@ thread, and `snapshot` may not run beside `apply`.
 
 import secrets
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +17,7 @@ from zlib import crc32
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from onhand.admission import Admission, Retry, admit
 from onhand.app import App
@@ -37,6 +39,7 @@ from onhand.decision.decide import decide
 from onhand.decision.records import MODEL, DecisionRecord, Vectors
 from onhand.decision.replay import Explanation, explain
 from onhand.decision.slots import PLANS, SIMILAR, Plan
+from onhand.features.drift import Profile, stability
 from onhand.features.online import answer, answer_feast, rows_of
 from onhand.features.ready import WINDOWS
 from onhand.features.set import Asker
@@ -55,6 +58,7 @@ __all__ = ["DecisionRecord", "Engine"]
 
 VARIANT = "control"
 ERRORS_LISTED = 100
+VECTORS_KEPT = 500
 _KINDS: Final[dict[type, Kind]] = {record: kind for kind, record in RECORDS.items()}
 
 
@@ -69,6 +73,7 @@ class Engine:
         limits: Limits = Limits(),
         app: App | None = None,
         vector_share: float = 0.0,
+        profile: Profile | None = None,
     ) -> None:
         self.ready = False
         self.features = (app or App()).features
@@ -89,6 +94,8 @@ class Engine:
         self._every_feature = self.features.vector()
         self._vector_share = vector_share
         """The share of decision records that also keep the features of what was shown."""
+        self._profile = profile
+        self._recent_vectors: deque[NDArray[np.float32]] = deque(maxlen=VECTORS_KEPT)
         self._past = Past(log, checkpoints, self.features, limits)
         self._checkpointed = 0
         self._run = secrets.token_hex(4)
@@ -327,6 +334,15 @@ class Engine:
         state = self._past.at(record.answer.as_of)
         return explain(state, record, make_pool(state.limits.items), self._every_feature)
 
+    def drift(self) -> dict[str, float]:
+        """Return how far each feature of the latest kept vectors is from the training set's
+        profile, as its population stability index; nothing without a profile or vectors."""
+        if self._profile is None or not self._recent_vectors:
+            return {}
+        recent = np.concatenate(list(self._recent_vectors))
+        columns = {name: recent[:, at] for at, name in enumerate(self._every_feature.names)}
+        return stability(self._profile, columns)
+
     def snapshot(self) -> Dump:
         """Return a copy of the state, which `save` writes; nothing may be applied meanwhile."""
         return self._state.dump()
@@ -368,6 +384,7 @@ class Engine:
         whose[:, 0] = [self._state.items.rows[item.id] for item in answer.items]
         moments = np.full(len(whose), now_ms, np.int64)
         read = self._every_feature.gather_rows(self._state, whose, moments)
+        self._recent_vectors.append(read.values)
         return Vectors(list(self._every_feature.names), read.values.astype("<f4").tobytes())
 
     def _row(self, id: str) -> int:

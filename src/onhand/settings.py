@@ -87,6 +87,13 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             "for `onhand features parity` and the drift metrics; about 3 kB a record.",
         ),
     ] = 0.0
+    profile: Annotated[
+        str,
+        Meta(
+            description="The `.profile.json` that a backfill wrote beside a training set: the "
+            "metric `onhand_feature_drift` compares with it. Empty: none.",
+        ),
+    ] = ""
     checkpoint_records: Annotated[
         int,
         Meta(

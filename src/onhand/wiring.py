@@ -8,6 +8,8 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
 from onhand.app import App
 from onhand.contracts.errors import Invalid, Unavailable
 from onhand.contracts.records import (
@@ -21,6 +23,7 @@ from onhand.contracts.records import (
 )
 from onhand.contracts.requests import SLOTS
 from onhand.engine import Engine
+from onhand.features.drift import Profile
 from onhand.log.dead_letters import DeadLetterStore
 from onhand.log.decisions import DecisionStore
 from onhand.log.memory import MemoryLog
@@ -93,7 +96,14 @@ def _open(settings: Settings, app: App | None) -> _Opened:
     log = SqliteLog(folder / "log.db")
     decisions = DecisionStore(folder / "decisions.db")
     return _Opened(
-        Engine(log, folder / "checkpoints", decisions, app=app, vector_share=settings.vector_share),
+        Engine(
+            log,
+            folder / "checkpoints",
+            decisions,
+            app=app,
+            vector_share=settings.vector_share,
+            profile=_profile(settings),
+        ),
         log,
         decisions,
     )
@@ -122,6 +132,16 @@ def serve(settings: Settings, app: App | None = None) -> bool:
         _log.info("onhand on http://%s:%d, data in %s", shown, port, settings.data)
         server.run(sockets=bound)
         return not server.failed
+
+
+def _profile(settings: Settings) -> Profile | None:
+    """The profile of a training set. Raises `Invalid` where the file is none."""
+    if not settings.profile:
+        return None
+    try:
+        return msgspec.json.decode(Path(settings.profile).read_bytes(), type=Profile)
+    except (OSError, msgspec.DecodeError) as error:
+        raise Invalid("profile", f"Setting `profile`: {settings.profile}: {error}.") from error
 
 
 def _build_service(settings: Settings, keys: KeyFile, app: App | None) -> Service:

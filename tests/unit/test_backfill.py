@@ -13,12 +13,12 @@ from onhand.contracts.features import Entity
 from onhand.contracts.records import Context, Event, Item, Signal
 from onhand.engine import Engine
 from onhand.features.declare import count
+from onhand.features.drift import profile_of, stability
 from onhand.features.online import rows_of
 from onhand.log.decisions import DecisionStore
 from onhand.log.sqlite import SqliteLog, SqliteReader
 from onhand.offline.backfill import backfill
 from onhand.offline.parity import parity
-from onhand.offline.profile import profile_of, stability
 from onhand.offline.shown import Outcomes, shown_items
 from onhand.past import Past
 from onhand.state.state import Limits
@@ -167,7 +167,9 @@ def test_logged_vectors_equal_the_backfill(tmp_path: Path):
         DecisionStore(tmp_path / "decisions.db"),
         LIMITS,
         vector_share=0.5,
+        profile=profile_of("", [("item_price", np.full(9, 2.5, np.float32))]),
     )
+    assert engine.drift() == {}
     engine.load()
     engine.ingest([Item(f"mug{n}", category=f"c{n % 3}", price=2.5) for n in range(20)], START_MS)
     for step in range(60):
@@ -176,6 +178,7 @@ def test_logged_vectors_equal_the_backfill(tmp_path: Path):
         context = Context(country=rng.choice(["UK", None]), device="phone")
         session = f"s{rng.randrange(30)}"
         engine.recommend("home", session=session, n=5, context=context, now_ms=now_ms)
+    assert engine.drift() == {"item_price": 0.0}
     engine.close()
     records = records_in(tmp_path)
     kept = [record for record in records if record.vectors is not None]
@@ -210,7 +213,7 @@ def test_a_profile_tells_a_shift():
     vector = FEATURES.vector(["item_price"])
     rng = np.random.default_rng(1)
     values = rng.lognormal(size=5_000).astype(np.float32)
-    profile = profile_of(pl.LazyFrame({"item_price": values}), vector)
+    profile = profile_of(vector.version, [("item_price", values)])
     again = rng.lognormal(size=5_000).astype(np.float32)
     assert stability(profile, {"item_price": again})["item_price"] < 0.02
     assert stability(profile, {"item_price": again * 3})["item_price"] > 0.25

@@ -152,8 +152,8 @@ def parity(
     from rich.table import Table
 
     from onhand.contracts.errors import OnhandError
+    from onhand.features.drift import Profile, stability
     from onhand.offline.parity import parity as compare
-    from onhand.offline.profile import Profile, stability
     from onhand.wiring import load_app, open_past
 
     try:

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from onhand.contracts.errors import Invalid
 from onhand.contracts.features import Entity
 from onhand.contracts.records import Event, Record
+from onhand.features.drift import profile_of
 from onhand.features.online import rows_of
 from onhand.features.set import Vector
-from onhand.offline.profile import profile_of
 from onhand.past import Past
 from onhand.state.state import State
 
@@ -135,7 +135,9 @@ def backfill(
         if finish is not None:
             rows = finish(rows)
         rows.sink_parquet(out)
-    profile = profile_of(pl.scan_parquet(out), vector)
+    written = pl.scan_parquet(out)
+    columns = ((name, written.select(name).collect()[name].to_numpy()) for name in vector.names)
+    profile = profile_of(vector.version, columns)
     out.with_suffix(".profile.json").write_bytes(msgspec.json.encode(profile))
     return Backfilled(count, begin)
 

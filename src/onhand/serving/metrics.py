@@ -65,6 +65,7 @@ class Metrics(Collector):
         self.commit_requests = Histogram(_SIZES)
         self.loop_lag_seconds = Histogram(_SECONDS)
         self.gauges: dict[str, tuple[str, Callable[[], float]]] = {}
+        self.labelled: dict[str, tuple[str, str, Callable[[], Mapping[str, float]]]] = {}
         self.counters: dict[str, tuple[str, str, Callable[[], Mapping[str, int]]]] = {}
         self._accepted: defaultdict[str, int] = defaultdict(int)
         self._duplicates: defaultdict[str, int] = defaultdict(int)
@@ -121,6 +122,11 @@ class Metrics(Collector):
         )
         for name, (documentation, read) in self.gauges.items():
             yield GaugeMetricFamily(name, documentation, value=read())
+        for name, (documentation, label, values) in self.labelled.items():
+            gauge = GaugeMetricFamily(name, documentation, labels=[label])
+            for value, number in values().items():
+                gauge.add_metric([value], number)
+            yield gauge
         for name, (documentation, label, counts) in self.counters.items():
             family = CounterMetricFamily(name, documentation, labels=[label])
             for value, count in list(counts().items()):

@@ -316,6 +316,11 @@ class Service:
                 lambda: self._committer.queued_records,
             ),
         }
+        self.metrics.labelled["onhand_feature_drift"] = (
+            "Population stability index of the shown items' features against the training set.",
+            "feature",
+            self.engine.drift,
+        )
         self.metrics.counters["onhand_items_kept_off"] = (
             "Items that live facts kept off pages, by reason.",
             "reason",

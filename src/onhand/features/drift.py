@@ -1,14 +1,11 @@
-"""Profiles: how each feature was distributed in a training set, and how far later values are from
+"""Drift: how each feature was distributed in a training set, and how far later values are from
 that (population stability index)."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
-import polars as pl
 from msgspec import Struct
 from numpy.typing import NDArray
-
-from onhand.features.set import Vector
 
 __all__ = ["Profile", "profile_of", "stability"]
 
@@ -25,17 +22,17 @@ class Profile(Struct, frozen=True):
     shares: dict[str, list[float]]
 
 
-def profile_of(rows: pl.LazyFrame, vector: Vector) -> Profile:
-    """Return the profile of a training set, by quantiles."""
+def profile_of(version: str, columns: Iterable[tuple[str, NDArray[np.float32]]]) -> Profile:
+    """Return the profile of a training set, by quantiles; `columns` are read one by one."""
     edges: dict[str, list[float]] = {}
     shares: dict[str, list[float]] = {}
-    for name in vector.names:
-        values = rows.select(name).collect().to_series().to_numpy()
-        quantiles = np.quantile(values, np.arange(1, BINS) / BINS) if len(values) else np.zeros(0)
-        inner = np.unique(quantiles)
+    for name, values in columns:
+        inner = np.zeros(0)
+        if len(values):
+            inner = np.unique(np.quantile(values.astype(np.float64), np.arange(1, BINS) / BINS))
         edges[name] = inner.tolist()
         shares[name] = _shares(values, inner).tolist()
-    return Profile(vector.version, edges, shares)
+    return Profile(version, edges, shares)
 
 
 def stability(profile: Profile, values: Mapping[str, NDArray[np.float32]]) -> dict[str, float]:
