@@ -79,30 +79,37 @@ AGELESS: Final = -1
 
 
 @kernel
-def read_sum(
-    spec: Array, buckets: int, zones: Array, wide: Array, narrow: Array, rows: Array,
-    now_ms: Array, skip: Array, out: Array,
+def read_sums(
+    scope: int, sums_of: Array, spec: Array, zones: Array, wide: Array, narrow: Array,
+    rows: Array, now_ms: Array, skip: Array, sums: Array,
 ) -> None:  # fmt: skip
-    """Write a window of one accumulator for all rows, or its whole count where it has none."""
-    shape, span_ms, zone, length = spec[0], spec[3], spec[4], spec[5]
-    at, ring = spec[6], spec[7]
+    """Write the windows (or whole counts) of one scope, (sums, n), a row of its table after the
+    other: what lies side by side is read together."""
     for place in range(rows.shape[0]):
-        if skip[place]:
-            out[place] = out[place - 1]
-            continue
-        row, local_ms = rows[place], now_ms[place]
-        if shape == of.TOTAL:
-            out[place] = wide[row, at + 1]
-            continue
-        if zone >= 0:
-            local_ms += offset_ms(zones, zone, local_ms)
-        latest, now = wide[row, at], local_ms // span_ms
-        if latest <= now - buckets:
-            out[place] = 0
-        elif shape == of.WIDE:
-            out[place] = windows.total(wide, row, at + 1, length, latest, now, buckets)
-        else:
-            out[place] = windows.total(narrow, row, ring, length, latest, now, buckets)
+        row = rows[place]
+        for which in range(sums_of.shape[0]):
+            at = sums_of[which, 0]
+            if spec[at, 1] != scope:
+                continue
+            if skip[place]:
+                sums[which, place] = sums[which, place - 1]
+                continue
+            cell, length, buckets = spec[at, 6], spec[at, 5], sums_of[which, 1]
+            if spec[at, 0] == of.TOTAL:
+                sums[which, place] = wide[row, cell + 1]
+                continue
+            local_ms = now_ms[place]
+            if spec[at, 4] >= 0:
+                local_ms += offset_ms(zones, spec[at, 4], local_ms)
+            latest, now = wide[row, cell], local_ms // spec[at, 3]
+            if latest <= now - buckets:
+                sums[which, place] = 0
+            elif spec[at, 0] == of.WIDE:
+                total = windows.total(wide, row, cell + 1, length, latest, now, buckets)
+                sums[which, place] = total
+            else:
+                total = windows.total(narrow, row, spec[at, 7], length, latest, now, buckets)
+                sums[which, place] = total
 
 
 @kernel
@@ -476,13 +483,11 @@ def gather(
     )  # fmt: skip
     none, same = np.zeros(count, np.bool_), find_same(whose, now_ms)
     sums = np.zeros((max(sums_of.shape[0], 1), count), np.int64)
-    for place in range(sums_of.shape[0]):
-        each = spec[sums_of[place, 0]]
-        scope = each[1]
+    for scope in range(6):
         per_item = scope == of.ITEM or scope == of.USER_CATEGORY or scope == of.ITEM_COUNTRY
-        read_sum(
-            each, sums_of[place, 1], zones, scope_cells(tables, scope), scope_rings(tables, scope),
-            rows[scope], now_ms, none if per_item else same, sums[place],
+        read_sums(
+            scope, sums_of, spec, zones, scope_cells(tables, scope), scope_rings(tables, scope),
+            rows[scope], now_ms, none if per_item else same, sums,
         )  # fmt: skip
     for column in range(readers.shape[0]):
         reader, parameters = readers[column], floats[column]
