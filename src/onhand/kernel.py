@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numba
 from numba.core import config
 
-__all__ = ["Array", "kernel"]
+__all__ = ["Array", "direct", "kernel"]
 
 Array = Any
 """A NumPy array inside a kernel, whose elements are numbers to it: what the type checker cannot
@@ -46,3 +46,24 @@ def kernel(function: _F) -> _F:
     """Compile `function` at its first call, without the interpreter lock, cached on disk."""
     compiled: Any = numba.njit(cache=True, nogil=True)(function)
     return compiled
+
+
+def direct(compiled: _F) -> _F:
+    """Return a kernel whose argument types are looked up at the first call only.
+
+    The lookup took half of a decision's time, most of it for tuples of arrays. Every call must
+    have the types of the first.
+    """
+    dispatcher: Any = compiled
+    entry: Any = None
+
+    def call(*arguments: Any) -> Any:
+        nonlocal entry
+        if entry is not None:
+            return entry(*arguments)
+        result = dispatcher(*arguments)
+        entry = dispatcher.get_overload(dispatcher.signatures[0])
+        return result
+
+    untyped: Any = call
+    return untyped
