@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numba
 from numba.core import config
 
-__all__ = ["Array", "direct", "kernel"]
+__all__ = ["Array", "kernel", "short_kernel"]
 
 Array = Any
 """A NumPy array inside a kernel, whose elements are numbers to it: what the type checker cannot
@@ -28,7 +28,7 @@ def _source_hash() -> str:
     digest = hashlib.blake2b(digest_size=8)
     for path in sorted(package.rglob("*.py")):
         source = path.read_bytes()
-        if b"@kernel" in source:
+        if b"kernel\ndef " in source:
             digest.update(source)
     return digest.hexdigest()
 
@@ -48,21 +48,23 @@ def kernel(function: _F) -> _F:
     return compiled
 
 
-def direct(compiled: _F) -> _F:
-    """Return a kernel whose argument types are looked up at the first call only.
+def short_kernel(function: _F) -> _F:
+    """Compile a function of a few microseconds, which every request calls.
 
-    The lookup took half of a decision's time, most of it for tuples of arrays. Every call must
-    have the types of the first.
+    It keeps the interpreter lock: under load, giving it up and waiting to get it back took 40 of
+    a decision's 60 microseconds. And it looks up the types of its arguments at the first call
+    only, which for tuples of arrays took as long as the work: every call must have the types of
+    the first.
     """
-    dispatcher: Any = compiled
+    compiled: Any = numba.njit(cache=True)(function)
     entry: Any = None
 
     def call(*arguments: Any) -> Any:
         nonlocal entry
         if entry is not None:
             return entry(*arguments)
-        result = dispatcher(*arguments)
-        entry = dispatcher.get_overload(dispatcher.signatures[0])
+        result = compiled(*arguments)
+        entry = compiled.get_overload(compiled.signatures[0])
         return result
 
     untyped: Any = call

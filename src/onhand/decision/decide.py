@@ -14,7 +14,7 @@ from onhand.contracts.answers import RecommendedItem
 from onhand.contracts.requests import RecommendRequest
 from onhand.decision.slots import Plan
 from onhand.decision.tiers import tier
-from onhand.kernel import Array, direct, kernel
+from onhand.kernel import Array, short_kernel
 from onhand.retrieval.gather import LABELS, POPULAR, gather
 from onhand.retrieval.pool import Pool, bar, bar_one, clear, fill, lay_out, select
 from onhand.retrieval.sight import Sight, find_visitor
@@ -50,8 +50,7 @@ def decide(
     return Page(_lay_out(state.items.names, pool, found), tier(interactions))
 
 
-@direct
-@kernel
+@short_kernel
 def choose(
     pool: Any,
     sight: Any,
