@@ -1,8 +1,8 @@
-"""Compiled kernels: the one decorator, and where their machine code is kept.
+"""Compiled kernels: the two decorators, and where their machine code is kept.
 
 Numba's own cache does not notice that a kernel calls a function in another file that has
-changed. So the cache folder's name is a hash of every source file that has kernels: change one,
-and all compile again; otherwise a start loads them in milliseconds.
+changed. So the cache folder's name is a hash of this file and of every one that has kernels:
+change one, and all compile again; otherwise a start loads them in milliseconds.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 def _source_hash() -> str:
     package = Path(__file__).parent
-    digest = hashlib.blake2b(digest_size=8)
+    digest = hashlib.blake2b(Path(__file__).read_bytes(), digest_size=8)
     for path in sorted(package.rglob("*.py")):
         source = path.read_bytes()
         if b"kernel\ndef " in source:

@@ -10,7 +10,6 @@ a version may follow those before it is `find_breaks`'s to say.
 """
 
 import re
-from collections.abc import Mapping
 from functools import cache
 from typing import Annotated, Any, Final, Literal
 
@@ -285,8 +284,3 @@ def _check_whole(contract: Contract) -> None:
 
 def _refused(field: str, reason: str) -> Invalid:
     return Invalid("contract", f"`{field}` {reason}.")
-
-
-def decode_contract(body: Mapping[str, Any]) -> Contract:
-    """Return the contract that a control record holds."""
-    return msgspec.convert(body, Contract)

@@ -1,6 +1,6 @@
 """The records: everything that can change a decision, and the whole content of the log.
 
-Five kinds of fact enter: what a visitor did (`Event`), what the shop sells (`Item`, `ItemPatch`,
+Four kinds of fact enter: what a visitor did (`Event`), what the shop sells (`Item`, `ItemPatch`,
 `ItemDelete`), how it stands right now (`Signal`), and what was decided about the engine itself
 (`Control`). The structs are the schema: limits are part of the types, and the OpenAPI document
 is generated from them.
