@@ -15,6 +15,7 @@ from onhand.contracts.records import Control, Event, Item, ItemDelete, ItemPatch
 from onhand.contracts.registry import Registry, control_of, is_contract
 from onhand.state.operations import WATERMARK
 from onhand.state.state import State
+from onhand.steps import STEP_RECORDS, Steps
 
 __all__ = ["RETRIED", "Admission", "Group", "Retry", "admit"]
 
@@ -58,8 +59,11 @@ class Retry:
         return sum(len(records) for _, records in self.letters)
 
 
-def admit(state: State, groups: Sequence[Sequence[Record] | Retry], now_ms: int) -> Admission:
-    """Return what of `groups` goes to the log, in their order."""
+def admit(
+    state: State, groups: Sequence[Sequence[Record] | Retry], now_ms: int
+) -> Steps[Admission]:
+    """Return what of `groups` goes to the log, in their order. Nothing may be folded between the
+    steps."""
     admitted: list[Record] = []
     results: list[Group] = []
     arriving = _Arriving(state)
@@ -71,6 +75,8 @@ def admit(state: State, groups: Sequence[Sequence[Record] | Retry], now_ms: int)
         duplicates = 0
         errors: list[RecordError] = []
         for index, record in enumerate(group):
+            if index % STEP_RECORDS == STEP_RECORDS - 1:
+                yield
             if type(record) is Event and record.id is not None and arriving.repeats(record.id):
                 duplicates += 1
                 continue
@@ -82,6 +88,7 @@ def admit(state: State, groups: Sequence[Sequence[Record] | Retry], now_ms: int)
         accepted = len(admitted) - before
         rejected = len(errors)
         results.append(Group(accepted, duplicates, rejected, errors, len(admitted)))
+        yield
     return Admission(admitted, results, arriving.unlisted)
 
 

@@ -1,9 +1,9 @@
 """The engine: records in, decisions out. It holds the order of things and nothing else.
 
-A write is three steps: `admit` drops what is a duplicate or cannot be, `commit` makes the rest
-durable, `apply` folds it. A server runs `commit` on another thread and lets several requests
-share it; `ingest` is all three. Everything but `commit`, `save` and `snapshot` belongs to one
-thread, and `snapshot` may not run beside `apply`.
+A write is three things: `admit` drops what is a duplicate or cannot be, `commit` makes the rest
+durable, `apply` folds it. A server runs `commit` on another thread, lets several requests share
+it, and answers page reads between the steps of the others; `write` is all three. Everything but
+`commit`, `save` and `snapshot` belongs to one thread, and `snapshot` may not run beside `apply`.
 """
 
 import secrets
@@ -53,6 +53,7 @@ from onhand.state import checkpoint
 from onhand.state.barriers import REASONS
 from onhand.state.lateness import Held
 from onhand.state.state import Dump, Limits, State
+from onhand.steps import STEP_RECORDS, Steps, finish
 
 __all__ = ["DecisionRecord", "Engine"]
 
@@ -192,19 +193,23 @@ class Engine:
                 places.append(index)
             else:
                 errors.append(RecordError(index, fault.code, fault.message))
-        admission = self.admit([good], now_ms)
-        self.commit(admission)
-        report = self.apply(admission)[0]
+        report = self.write([good], now_ms)[0]
         errors += [msgspec.structs.replace(e, index=places[e.index]) for e in report.errors]
         rejected = len(errors) + report.rejected - len(report.errors)
         errors.sort(key=lambda error: error.index)
         return msgspec.structs.replace(report, rejected=rejected, errors=errors[:ERRORS_LISTED])
 
-    def admit(self, groups: Sequence[Sequence[Record] | Retry], now_ms: int) -> Admission:
+    def write(self, groups: Sequence[Sequence[Record] | Retry], now_ms: int) -> list[IngestReport]:
+        """Admit, commit and apply; report to each group."""
+        admission = finish(self.admit(groups, now_ms))
+        self.commit(admission)
+        return [report for reports in self.apply(admission) for report in reports]
+
+    def admit(self, groups: Sequence[Sequence[Record] | Retry], now_ms: int) -> Steps[Admission]:
         """Drop duplicates, and refuse what the catalogue has no room for or does not know, or
-        what comes too late."""
+        what comes too late. Nothing else may be applied between the steps."""
         self._check_ready()
-        admission = admit(self._state, groups, now_ms)
+        admission = yield from admit(self._state, groups, now_ms)
         for kind, count in admission.unlisted.items():
             self.unlisted[kind] += count
         return admission
@@ -214,17 +219,28 @@ class Engine:
         if admission.records:
             self._log.append(admission.records)
 
-    def apply(self, admission: Admission) -> list[IngestReport]:
-        """Fold what was committed, and report to each group."""
-        first = self.offset
-        if admission.records:
-            self._state.apply(admission.records, first + len(admission.records))
-        return [
-            IngestReport(
-                group.accepted, group.duplicates, group.rejected, first + group.upto, group.errors
-            )
-            for group in admission.groups
-        ]
+    def apply(self, admission: Admission) -> Iterator[list[IngestReport]]:
+        """Fold what was committed, step by step: after each, yield the reports of the groups that
+        are folded whole. Between the steps the state may be read."""
+        first, records, groups = self.offset, admission.records, deque(admission.groups)
+        for begin in range(0, max(len(records), 1), STEP_RECORDS):
+            step = records[begin : begin + STEP_RECORDS]
+            folded = begin + len(step)
+            if step:
+                self._state.apply(step, first + folded)
+            reports: list[IngestReport] = []
+            while groups and groups[0].upto <= folded:
+                done = groups.popleft()
+                reports.append(
+                    IngestReport(
+                        done.accepted,
+                        done.duplicates,
+                        done.rejected,
+                        first + done.upto,
+                        done.errors,
+                    )
+                )
+            yield reports
 
     def recommend(
         self,

@@ -112,9 +112,7 @@ def redeliver(
     settle(engine, store)
     total, after = start_report(), 0
     while (attempt := prepare(engine.contracts, store, which, after, now_ms)) is not None:
-        admission = engine.admit([attempt.retry], now_ms)
-        engine.commit(admission)
-        report = engine.apply(admission)[0]
+        report = engine.write([attempt.retry], now_ms)[0]
         finish(engine.contracts, store, attempt, report)
         total, after = sum_up(total, attempt, report), attempt.last
     return msgspec.structs.replace(total, remaining=store.count(which), offset=engine.offset)

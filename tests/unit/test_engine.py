@@ -147,9 +147,7 @@ def test_a_full_catalogue_refuses_more():
 def test_a_group_shares_a_commit_and_each_gets_its_report(engine: Engine):
     first = [visit("view", "mug1", id="a"), visit("view", "mug2", id="b")]
     second = [visit("view", "mug1", id="a"), visit("view", "mug3", id="c")]
-    admission = engine.admit([first, second], START_MS)
-    engine.commit(admission)
-    reports = engine.apply(admission)
+    reports = engine.write([first, second], START_MS)
     assert [(r.accepted, r.duplicates, r.offset - len(SHOP)) for r in reports] == [
         (2, 0, 2),
         (1, 1, 3),

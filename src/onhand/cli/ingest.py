@@ -281,9 +281,7 @@ def _to_folder(data: str, kind: Kind) -> tuple[Send, Callable[[], None]]:
             parsed = parse(engine.contracts, kind.value, chunk.media, chunk.body, now_ms)
         except OnhandError as error:
             fail(f"{source}: {error.message}")
-        admission = engine.admit([parsed.records], now_ms)
-        engine.commit(admission)
-        report = engine.apply(admission)[0]
+        report = engine.write([parsed.records], now_ms)[0]
         refused = batch.refusals(parsed, report)
         if refused:
             letters.append(

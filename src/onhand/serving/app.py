@@ -52,6 +52,7 @@ class App:
         )
         self._guard = service.guard
         self.admits_page = service.guard.admits_page
+        self.begin_round = service.monitor.begin_round
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; also the server's start and stop."""

@@ -4,11 +4,12 @@
               bounded  loop     thread    loop
 
 One task does it all, one group at a time, so what it awaits never overlaps: no fold runs while
-the state is copied for a checkpoint. Page reads go on during the fsync. A request is answered
-after its records are durable and applied, never before.
+the state is copied for a checkpoint. Page reads go on during the fsync and between the steps of
+the others. A request is answered after its records are durable and applied, never before.
 """
 
 import asyncio
+import gc
 import logging
 import time
 from collections import deque
@@ -16,13 +17,15 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-from onhand.admission import Retry
+from onhand.admission import Admission, Retry
 from onhand.contracts.answers import IngestReport
 from onhand.contracts.errors import OnhandError, Unavailable
 from onhand.contracts.records import Record
 from onhand.engine import Engine
+from onhand.serving.loop import LoopMonitor
 from onhand.serving.metrics import Metrics
 from onhand.settings import Settings
+from onhand.steps import Steps
 
 __all__ = ["Committer"]
 
@@ -40,11 +43,17 @@ class Committer:
     """Takes records from any number of requests; writes from one task."""
 
     def __init__(
-        self, engine: Engine, settings: Settings, metrics: Metrics, now_ms: Callable[[], int]
+        self,
+        engine: Engine,
+        settings: Settings,
+        metrics: Metrics,
+        monitor: LoopMonitor,
+        now_ms: Callable[[], int],
     ) -> None:
         self._engine = engine
         self._settings = settings
         self._metrics = metrics
+        self._monitor = monitor
         self._now_ms = now_ms
         self._queue: deque[_Waiting] = deque()
         self._queued_records = 0
@@ -126,7 +135,7 @@ class Committer:
             _refuse(group, self._broken)
             return
         try:
-            reports = await self._admit_commit_apply(group)
+            await self._admit_commit_apply(group)
         except OnhandError as error:
             _log.error("a group of %d requests was not written: %s", len(group), error)
             _refuse(group, error)
@@ -138,19 +147,26 @@ class Committer:
                 "its log. Reads go on. Restart the server; what it acknowledged is kept.",
             )
             _refuse(group, self._broken)
-        else:
-            for waiting, report in zip(group, reports, strict=True):
-                if not waiting.report.done():
-                    waiting.report.set_result(report)
 
-    async def _admit_commit_apply(self, group: list[_Waiting]) -> list[IngestReport]:
-        admission = self._engine.admit([waiting.records for waiting in group], self._now_ms())
+    async def _admit_commit_apply(self, group: list[_Waiting]) -> None:
+        admitting = self._engine.admit([waiting.records for waiting in group], self._now_ms())
+        admission = await self._monitor.take_turns("admit", admitting)
         loop = asyncio.get_running_loop()
         began_s = time.perf_counter()
         await loop.run_in_executor(self._disk, self._engine.commit, admission)
         self._metrics.commit_seconds.observe(time.perf_counter() - began_s)
         self._metrics.commit_requests.observe(len(group))
-        return self._engine.apply(admission)
+        await self._monitor.take_turns("fold", self._apply(admission, group))
+
+    def _apply(self, admission: Admission, group: list[_Waiting]) -> Steps[None]:
+        """Fold, and answer each request as soon as its last record is folded."""
+        answered = 0
+        for reports in self._engine.apply(admission):
+            for waiting, report in zip(group[answered:], reports, strict=False):
+                if not waiting.report.done():
+                    waiting.report.set_result(report)
+            answered += len(reports)
+            yield
 
     def _checkpoint_due(self) -> bool:
         records = self._engine.offset - self._saved_offset
@@ -167,6 +183,7 @@ class Committer:
         offset = self._engine.offset
         self._saved_offset, self._saved_at_s = offset, time.monotonic()
         snapshot = await asyncio.to_thread(self._engine.snapshot)
+        gc.freeze()  # what came since the last one is for good
 
         async def save() -> None:
             try:

@@ -21,9 +21,9 @@ from prometheus_client.registry import Collector
 
 from onhand.contracts.answers import IngestReport
 
-__all__ = ["Histogram", "Metrics"]
+__all__ = ["SECONDS", "Histogram", "Metrics"]
 
-_SECONDS: Final = (
+SECONDS: Final = (
     0.00005, 0.0001, 0.00015, 0.0002, 0.0003, 0.0005, 0.00075, 0.001, 0.0015, 0.002, 0.003, 0.005,
     0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
 )  # fmt: skip
@@ -59,11 +59,12 @@ class Metrics(Collector):
     def __init__(self) -> None:
         self.requests: defaultdict[tuple[str, int], int] = defaultdict(int)
         self.decisions: defaultdict[tuple[str, str | None], int] = defaultdict(int)
-        self.page_seconds = Histogram(_SECONDS)
-        self.ingest_seconds = Histogram(_SECONDS)
-        self.commit_seconds = Histogram(_SECONDS)
+        self.page_seconds = Histogram(SECONDS)
+        self.ingest_seconds = Histogram(SECONDS)
+        self.commit_seconds = Histogram(SECONDS)
         self.commit_requests = Histogram(_SIZES)
-        self.loop_lag_seconds = Histogram(_SECONDS)
+        self.loop_lag_seconds = Histogram(SECONDS)
+        self.histograms: dict[str, tuple[str, Histogram]] = {}
         self.gauges: dict[str, tuple[str, Callable[[], float]]] = {}
         self.labelled: dict[str, tuple[str, str, Callable[[], Mapping[str, float]]]] = {}
         self.counters: dict[str, tuple[str, str, Callable[[], Mapping[str, int]]]] = {}
@@ -120,6 +121,8 @@ class Metrics(Collector):
         yield self.loop_lag_seconds.family(
             "onhand_event_loop_lag_seconds", "How late the event loop ran a timer."
         )
+        for name, (documentation, histogram) in self.histograms.items():
+            yield histogram.family(name, documentation)
         for name, (documentation, read) in self.gauges.items():
             yield GaugeMetricFamily(name, documentation, value=read())
         for name, (documentation, label, values) in self.labelled.items():

@@ -60,6 +60,7 @@ class Connection(HttpToolsProtocol):
         self._head_began_s = self.loop.time()
         app = cast(App, self.config.app)
         self._answer_now = app.answer_now
+        self._begin_round = app.begin_round
         self._admits_page = app.admits_page
         super().connection_made(transport)
 
@@ -71,6 +72,7 @@ class Connection(HttpToolsProtocol):
                 return
             self._head_bytes += len(data)
         self._answered_now = 0
+        self._begin_round()
         super().data_received(data)
 
     def on_message_begin(self) -> None:

@@ -28,6 +28,7 @@ from onhand.serving.committer import Committer
 from onhand.serving.guard import Guard
 from onhand.serving.keeper import Keeper
 from onhand.serving.keys import KeyFile
+from onhand.serving.loop import LoopMonitor
 from onhand.serving.metrics import Metrics
 from onhand.serving.problems import not_ready
 from onhand.settings import Settings
@@ -97,7 +98,8 @@ class Service:
         self._retrying = asyncio.Lock()
         self.limits = Limits(settings.body_bytes, settings.batch_records)
         self.ready = False
-        self._committer = Committer(engine, settings, self.metrics, now_ms)
+        self.monitor = LoopMonitor()
+        self._committer = Committer(engine, settings, self.metrics, self.monitor, now_ms)
         self._progress = (0, 0)
         self._stopping = False
         self._on_stop: Callable[[], None] = _do_nothing
@@ -148,6 +150,7 @@ class Service:
     ) -> IngestReport:
         """Take a body: its good records are durable and visible, its bad ones among the dead
         letters, when this returns. Raises `Invalid` when it cannot be read, and keeps it."""
+        began_s = time.perf_counter()
         try:
             parsed = parse()
         except TooLarge:
@@ -156,6 +159,8 @@ class Service:
             fault = Fault(error.code, error.message)
             await self._keep(gate.contract, [Refusal(0, fault, content)], media, source)
             raise
+        finally:
+            self.monitor.note("decode", time.perf_counter() - began_s)
         report = await self.write(parsed.records)
         if not parsed.rejected and not report.rejected:
             self.metrics.count_report(gate.label, report)
@@ -304,6 +309,22 @@ class Service:
                 _log.error("the keys stay as they were: %s", error)
 
     def _describe_gauges(self) -> None:
+        monitor = self.monitor
+        self.metrics.histograms |= {
+            "onhand_event_loop_stretch_seconds": (
+                "How long a stretch of work kept the event loop: folding, reading a body, ...",
+                monitor.stretches,
+            ),
+            "onhand_event_loop_round_seconds": (
+                "How long the requests that were ready at once took together.",
+                monitor.rounds,
+            ),
+        }
+        self.metrics.labelled["onhand_event_loop_stretch_max_seconds"] = (
+            "The longest stretch in the last minutes.",
+            "work",
+            monitor.longest,
+        )
         self.metrics.gauges |= {
             "onhand_ready": ("1 when the log is folded.", lambda: float(self.ready)),
             "onhand_fold_offset": ("Offset the state is folded to.", lambda: self.engine.offset),

@@ -1,0 +1,84 @@
+"""The event loop's time: how long one stretch of work kept it, and letting others have theirs.
+
+A stretch is what runs between two looks at the sockets. Whatever may take long is done in steps
+(`onhand.steps`), and passes on to the loop when a step ends after a millisecond of it.
+
+Requests that arrive while the loop works wait in the kernel, where nobody sees them. They are seen
+when it looks again: all that is ready then is handled in one round, so how long a round has been
+going on is what a request of it has waited at least.
+"""
+
+import asyncio
+from time import monotonic, perf_counter
+from typing import Final, TypeVar
+
+from onhand.serving.metrics import SECONDS, Histogram
+from onhand.steps import Steps
+
+__all__ = ["LoopMonitor"]
+
+_T = TypeVar("_T")
+
+_STRETCH_S: Final = 0.001
+"""A stretch of steps ends after so long; the last step may add half as much."""
+_WINDOW_S: Final = 60.0
+
+
+class LoopMonitor:
+    """Measures stretches by what they were for, and rounds of requests."""
+
+    def __init__(self) -> None:
+        self.stretches = Histogram(SECONDS)
+        self.rounds = Histogram(SECONDS)
+        self._longest: dict[str, float] = {}
+        self._longest_before: dict[str, float] = {}
+        self._since_s = monotonic()
+        self._round_began_s = 0.0
+
+    @property
+    def waited_s(self) -> float:
+        """How long the request that is being handled has waited, at least."""
+        return perf_counter() - self._round_began_s if self._round_began_s else 0.0
+
+    def begin_round(self) -> None:
+        """Note that a socket is read: the first since the loop looked begins a round."""
+        if not self._round_began_s:
+            self._round_began_s = perf_counter()
+            asyncio.get_running_loop().call_soon(self._end_round)
+
+    def _end_round(self) -> None:
+        self.rounds.observe(perf_counter() - self._round_began_s)
+        self._round_began_s = 0.0
+
+    def note(self, work: str, seconds: float) -> None:
+        """Count a stretch of some `work`."""
+        self.stretches.observe(seconds)
+        if seconds > self._longest.get(work, 0.0):
+            self._longest[work] = seconds
+
+    def longest(self) -> dict[str, float]:
+        """The longest stretch of each kind of work, in seconds, of the last one or two minutes."""
+        now_s = monotonic()
+        if now_s - self._since_s > _WINDOW_S:
+            self._longest_before, self._longest, self._since_s = self._longest, {}, now_s
+        works = self._longest.keys() | self._longest_before.keys()
+        return {
+            work: max(self._longest.get(work, 0.0), self._longest_before.get(work, 0.0))
+            for work in sorted(works)
+        }
+
+    async def take_turns(self, work: str, steps: Steps[_T]) -> _T:
+        """Do all steps of some `work`, with what else the loop has to do between them."""
+        began_s = perf_counter()
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                self.note(work, perf_counter() - began_s)
+                result: _T = end.value
+                return result
+            took_s = perf_counter() - began_s
+            if took_s >= _STRETCH_S:
+                self.note(work, took_s)
+                await asyncio.sleep(0)
+                began_s = perf_counter()

@@ -1,0 +1,118 @@
+import asyncio
+from time import perf_counter
+
+import pytest
+
+from onhand.contracts.records import Event, Item
+from onhand.engine import Engine
+from onhand.log.memory import MemoryLog
+from onhand.serving.committer import Committer
+from onhand.serving.loop import LoopMonitor
+from onhand.serving.metrics import Metrics
+from onhand.settings import Settings
+from onhand.state.state import Limits
+from onhand.steps import STEP_RECORDS, Steps, finish
+from streams import START_MS
+
+LIMITS = Limits(items=64, users=64, sessions=64)
+
+
+def work(steps: int, step_s: float) -> Steps[str]:
+    for _ in range(steps):
+        end_s = perf_counter() + step_s
+        while perf_counter() < end_s:
+            pass
+        yield
+    return "done"
+
+
+def test_steps_have_a_result():
+    assert finish(work(3, 0)) == "done"
+
+
+def test_long_work_lets_others_have_their_turn():
+    monitor = LoopMonitor()
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    async def run() -> str:
+        other = asyncio.create_task(count())
+        result = await monitor.take_turns("work", work(10, 0.0011))
+        other.cancel()
+        return result
+
+    assert asyncio.run(run()) == "done"
+    assert turns >= 9
+    assert monitor.longest()["work"] >= 0.001
+
+
+def test_a_round_is_as_long_as_the_requests_that_were_ready_together():
+    monitor = LoopMonitor()
+
+    async def run() -> float:
+        monitor.begin_round()
+        finish(work(1, 0.002))
+        monitor.begin_round()
+        waited_s = monitor.waited_s
+        await asyncio.sleep(0)
+        return waited_s
+
+    assert asyncio.run(run()) >= 0.002
+    assert monitor.waited_s == 0.0
+
+
+def test_between_the_steps_of_a_group_pages_are_answered_as_of_each_offset():
+    engine = Engine(MemoryLog(), limits=LIMITS)
+    engine.load()
+    engine.ingest([Item("a", stock=1)], START_MS)
+    events = [
+        Event("view", session="s", item="a", time=START_MS + number)
+        for number in range(3 * STEP_RECORDS)
+    ]
+    admission = finish(engine.admit([events, []], START_MS))
+    engine.commit(admission)
+    seen: list[tuple[int, int]] = []
+    for reports in engine.apply(admission):
+        answer = engine.recommend("home", session="s", now_ms=START_MS)
+        seen.append((answer.as_of - 1, len(reports)))
+    assert seen == [(STEP_RECORDS, 0), (2 * STEP_RECORDS, 0), (3 * STEP_RECORDS, 2)]
+
+
+def test_a_request_is_answered_before_the_rest_of_its_group_is_folded():
+    engine = Engine(MemoryLog(), limits=LIMITS)
+    engine.load()
+    monitor = LoopMonitor()
+    committer = Committer(engine, Settings(), Metrics(), monitor, lambda: START_MS)
+    few = [Event("view", session="s", time=START_MS)]
+    many = [Event("view", session="s", time=START_MS) for _ in range(1900)]
+
+    async def run() -> tuple[int, int]:
+        first = asyncio.create_task(committer.submit(few))
+        second = asyncio.create_task(committer.submit(many))
+        await asyncio.sleep(0)
+        writer = asyncio.create_task(committer.run())
+        done = await first
+        offset_then = engine.offset
+        await second
+        committer.close()
+        await writer
+        return done.offset, offset_then
+
+    report_offset, offset_then = asyncio.run(run())
+    assert report_offset == 1
+    assert offset_then < 1901
+    assert monitor.longest()["fold"] > 0
+
+
+@pytest.mark.parametrize("records", [0, 1, STEP_RECORDS, STEP_RECORDS + 1])
+def test_every_group_gets_one_report(records: int):
+    engine = Engine(MemoryLog(), limits=LIMITS)
+    engine.load()
+    events = [Event("view", session="s", time=START_MS) for _ in range(records)]
+    reports = engine.write([[], events, []], START_MS)
+    assert [report.offset for report in reports] == [0, records, records]
