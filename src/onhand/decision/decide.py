@@ -15,9 +15,11 @@ from onhand.contracts.requests import RecommendRequest
 from onhand.decision.slots import Plan
 from onhand.decision.tiers import tier
 from onhand.kernel import Array, short_kernel
-from onhand.retrieval.gather import LABELS, POPULAR, gather
+from onhand.retrieval.gather import gather
+from onhand.retrieval.listed import LIVE_SHARE, NO_LIST, Listed, offer_listed
 from onhand.retrieval.pool import Pool, bar, bar_one, clear, fill, lay_out, select
 from onhand.retrieval.sight import Sight, find_visitor
+from onhand.retrieval.sources import LABELS, POPULAR
 from onhand.state.barriers import BOUGHT, EXCLUDED, IN_CART, SEED
 from onhand.state.state import State
 
@@ -34,16 +36,23 @@ class Page(NamedTuple):
 
 
 def decide(
-    state: State, sight: Sight, request: RecommendRequest, plan: Plan, now_ms: int, pool: Pool
+    state: State,
+    sight: Sight,
+    request: RecommendRequest,
+    plan: Plan,
+    now_ms: int,
+    pool: Pool,
+    prepared: Listed = NO_LIST,
 ) -> Page:
     """Choose `request.n` items, fewer only when the shop has no more that may be shown.
 
+    A `prepared` list counts 1 beside `LIVE_SHARE` of the plan's weights (see `retrieval.listed`).
     Afterwards `pool` holds every candidate, and in `kept_off` how many a barrier kept off.
     """
     visitor = find_visitor(state, request)
     excluded = _rows(state, request.exclude) if request.exclude else _NOTHING
     items = len(state.items)
-    found = choose(pool, sight, visitor, plan, excluded, now_ms, items, request.n)
+    found = choose(pool, sight, visitor, plan, prepared, excluded, now_ms, items, request.n)
     interactions = max(
         state.session.interactions[visitor.session], state.user.interactions[visitor.user]
     )
@@ -56,22 +65,27 @@ def choose(
     sight: Any,
     visitor: Any,
     plan: Any,
+    prepared: Any,
     excluded: Array,
     now_ms: int,
     items: int,
     n: int,
 ) -> int:
     """Fill the pool, choose up to `n` of it, lay them out; return how many are chosen."""
-    candidates, place, size, chosen, page, kept_off = pool
-    clear(candidates, place, size)
+    candidates, parts, place, size, chosen, page, kept_off = pool
+    rows, scores, sources = prepared
+    clear(candidates, parts, place, size)
     bar(candidates, place, size, excluded, EXCLUDED)
     bar_one(candidates, place, size, visitor.seed, SEED)
     bar(candidates, place, size, sight.session_cart[visitor.session], IN_CART)
     if not plan.repeat_bought:
         bar(candidates, place, size, sight.session_bought[visitor.session], BOUGHT)
         bar(candidates, place, size, sight.user_bought[visitor.user], BOUGHT)
-    gather(candidates, place, size, sight, visitor, now_ms, plan.codes, plan.weights)
     blocked, popularity = sight.blocked, sight.popularity
+    offer_listed(candidates, place, size, blocked, rows, scores, sources)
+    share = LIVE_SHARE if rows.shape[0] else 1.0
+    codes, weights = plan.codes, plan.weights
+    gather(candidates, parts, place, size, sight, visitor, now_ms, codes, weights, share)
     found = select(candidates, size[0], chosen, kept_off, popularity, n)
     if found < n:
         found = fill(candidates, place, size, chosen, blocked, popularity, items, found, n, POPULAR)

@@ -15,9 +15,9 @@ from onhand.decision.decide import decide
 from onhand.decision.records import MODEL, DecisionRecord
 from onhand.decision.slots import PLANS, SIMILAR, Plan
 from onhand.features.set import Asker, Vector
-from onhand.retrieval.gather import LABELS
 from onhand.retrieval.pool import Pool
 from onhand.retrieval.sight import find_visitor, sight_of
+from onhand.retrieval.sources import LABELS
 from onhand.state.barriers import REASONS
 from onhand.state.state import State
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onhand.contracts.requests import Slot
-from onhand.retrieval.gather import (
+from onhand.retrieval.sources import (
     CART,
     COPURCHASES,
     HISTORY,

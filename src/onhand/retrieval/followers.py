@@ -16,12 +16,13 @@ __all__ = ["follow", "follow_one"]
 ANCHORS: Final = 8
 FADE: Final = 0.7
 QUOTA: Final = 24
-"""Followers taken of one anchor."""
+"""Followers taken of one anchor that may be shown."""
 
 
 @kernel
 def follow(
     candidates: Array,
+    parts: Array,
     place: Array,
     size: Array,
     blocked: Array,
@@ -50,12 +51,13 @@ def follow(
             candidates, place, size, blocked, members[anchor], weights[anchor], unit, share
         )
         share *= FADE
-    settle(candidates, size[0], source, weight)
+    settle(candidates, parts, size[0], source, weight)
 
 
 @kernel
 def follow_one(
     candidates: Array,
+    parts: Array,
     place: Array,
     size: Array,
     blocked: Array,
@@ -71,7 +73,7 @@ def follow_one(
         _offer_followers(
             candidates, place, size, blocked, members[anchor], weights[anchor], unit, 1.0
         )
-        settle(candidates, size[0], source, weight)
+        settle(candidates, parts, size[0], source, weight)
 
 
 @kernel
@@ -86,7 +88,9 @@ def _offer_followers(
     share: float,
 ) -> None:
     scale = share / (unit + weights.sum())
-    for slot in range(QUOTA):
-        if members[slot] == 0:
+    left = QUOTA
+    for slot in range(members.shape[0]):
+        if members[slot] == 0 or left == 0:
             break
+        left -= blocked[members[slot]] == 0
         offer(candidates, place, size, blocked, members[slot], scale * weights[slot])

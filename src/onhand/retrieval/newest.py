@@ -13,6 +13,7 @@ QUOTA: Final = 48
 @kernel
 def newest(
     candidates: Array,
+    parts: Array,
     place: Array,
     size: Array,
     blocked: Array,
@@ -21,8 +22,10 @@ def newest(
     weight: float,
 ) -> None:
     """Offer the first of a list that 0 may end, the first at 1 and falling evenly."""
-    for at in range(QUOTA):
-        if arrived[at] == 0:
+    left = QUOTA
+    for at in range(arrived.shape[0]):
+        if arrived[at] == 0 or left == 0:
             break
-        offer(candidates, place, size, blocked, arrived[at], 1.0 - at / QUOTA)
-    settle(candidates, size[0], source, weight)
+        offer(candidates, place, size, blocked, arrived[at], left / QUOTA)
+        left -= blocked[arrived[at]] == 0
+    settle(candidates, parts, size[0], source, weight)

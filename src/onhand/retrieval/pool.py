@@ -1,9 +1,11 @@
 """The pool: the candidates of one decision, in memory that is used again for the next.
 
-Each source offers items with raw values and then settles: its values are scaled so that its best
-is 1, multiplied by its weight, and added to the candidates' scores. A candidate's source is the
-one that gave it most. An item that must not be shown enters too, with the reason, so that a
-decision can tell what it kept off the page; `select` passes it over.
+Each source offers items with raw values and then settles: its values are scaled so that the best
+of those that may be shown is 1, multiplied by its weight, and added to the candidates' scores. A
+candidate's source is the one that gave it most. An item that must not be shown enters too, with
+the reason, so that a decision can tell what it kept off the page; `select` passes it over.
+
+What each source says alone is kept too where `parts` has room for it: a page's has none.
 
 A candidate is one record, so that offering touches one line of memory, and kernels take three
 plain arrays: a tuple of columns is copied at every call between kernels, which cost ten times
@@ -16,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onhand.kernel import Array, kernel
+from onhand.retrieval.sources import SOURCES
 from onhand.state.barriers import REASONS
 
 __all__ = [
@@ -24,6 +27,7 @@ __all__ = [
     "bar",
     "bar_one",
     "clear",
+    "enter",
     "fill",
     "lay_out",
     "make_pool",
@@ -58,6 +62,7 @@ class Pool(NamedTuple):
     """Scratch memory for decisions, one at a time."""
 
     candidates: NDArray[np.void]  # (CAPACITY,) of CANDIDATE
+    parts: NDArray[np.float32]  # (CAPACITY, SOURCES): each source's values, scaled; or (0, SOURCES)
     place: NDArray[np.int32]  # (items,): 1 + the place of an item in the pool, 0: not in it
     size: NDArray[np.int64]  # (1,): candidates in use
     chosen: NDArray[np.int64]  # places of the chosen, best first
@@ -65,10 +70,12 @@ class Pool(NamedTuple):
     kept_off: NDArray[np.int64]  # (reasons,): how many each barrier kept off the page
 
 
-def make_pool(items: int) -> Pool:
-    """Return an empty pool for a catalogue of at most `items` rows."""
+def make_pool(items: int, *, parts: bool = False) -> Pool:
+    """Return an empty pool for a catalogue of at most `items` rows, with the sources' `parts` or
+    without."""
     return Pool(
         candidates=np.zeros(CAPACITY, CANDIDATE),
+        parts=np.zeros((CAPACITY if parts else 0, len(SOURCES)), np.float32),
         place=np.zeros(items, np.int32),
         size=np.zeros(1, np.int64),
         chosen=np.zeros(CAPACITY, np.int64),
@@ -78,10 +85,11 @@ def make_pool(items: int) -> Pool:
 
 
 @kernel
-def clear(candidates: Array, place: Array, size: Array) -> None:
+def clear(candidates: Array, parts: Array, place: Array, size: Array) -> None:
     """Empty the pool."""
     for at in range(size[0]):
         place[candidates[at].item] = 0
+    parts[: size[0]] = 0.0
     size[0] = 0
 
 
@@ -135,18 +143,25 @@ def offer(
 
 
 @kernel
-def settle(candidates: Array, size: int, source: int, weight: float) -> None:
+def settle(candidates: Array, parts: Array, size: int, source: int, weight: float) -> None:
     """Close the current source: turn its raw values into scores."""
-    top = 0.0
+    top = best = 0.0
     for at in range(size):
         top = max(top, candidates[at].raw)
+        if candidates[at].reason == 0:
+            best = max(best, candidates[at].raw)
     if top == 0.0:
         return
+    if best > 0.0:
+        top = best
     for at in range(size):
         candidate = candidates[at]
         if candidate.raw > 0.0:
-            part = weight * candidate.raw / top
+            value = candidate.raw / top
             candidate.raw = 0.0
+            part = weight * value
+            if parts.shape[0]:
+                parts[at, source] = value
             candidate.score += part
             if part > candidate.best:
                 candidate.best = part

@@ -13,6 +13,7 @@ QUOTA: Final = 64
 @kernel
 def popular(
     candidates: Array,
+    parts: Array,
     place: Array,
     size: Array,
     blocked: Array,
@@ -22,8 +23,10 @@ def popular(
     weight: float,
 ) -> None:
     """Offer the heaviest members of one row, (slots,), by their weight."""
-    for slot in range(QUOTA):
-        if members[slot] == 0:
+    left = QUOTA
+    for slot in range(members.shape[0]):
+        if members[slot] == 0 or left == 0:
             break
+        left -= blocked[members[slot]] == 0
         offer(candidates, place, size, blocked, members[slot], float(weights[slot]))
-    settle(candidates, size[0], source, weight)
+    settle(candidates, parts, size[0], source, weight)

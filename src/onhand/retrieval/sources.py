@@ -1,0 +1,39 @@
+"""The sources: their codes, which are also columns of what the first pass finds, and their names.
+
+A source is a kernel in a file of its own. To add one, give it a code and a name here, run it in
+`gather`, and name it in a plan (`decision.slots`).
+"""
+
+from typing import Final
+
+__all__ = ["LABELS", "SOURCES"]
+
+TRANSITIONS: Final = 0
+COPURCHASES: Final = 1
+HISTORY: Final = 2
+CART: Final = 3
+SEED_TRANSITIONS: Final = 4
+SEED_COPURCHASES: Final = 5
+POPULAR_IN_COUNTRY: Final = 6
+POPULAR: Final = 7
+NEWEST: Final = 8
+
+SOURCES: Final = (
+    "transitions",
+    "copurchases",
+    "history",
+    "cart",
+    "seed_transitions",
+    "seed_copurchases",
+    "popular_in_country",
+    "popular",
+    "newest",
+)
+"""The sources by code."""
+_SHOWN: Final = {
+    "cart": "copurchases",
+    "seed_transitions": "transitions",
+    "seed_copurchases": "copurchases",
+}
+LABELS: Final = tuple(_SHOWN.get(name, name) for name in SOURCES)
+"""What an answer calls the source of an item, by code."""

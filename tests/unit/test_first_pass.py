@@ -1,0 +1,108 @@
+from random import Random
+
+import numpy as np
+import pytest
+
+from onhand.contracts.records import Event, Item, Record, Signal
+from onhand.contracts.requests import RecommendRequest
+from onhand.decision.decide import decide
+from onhand.decision.slots import PLANS
+from onhand.retrieval import first_pass
+from onhand.retrieval.first_pass import Found, find, keep_best, make_scratch
+from onhand.retrieval.listed import Listed
+from onhand.retrieval.pool import make_pool
+from onhand.retrieval.sight import find_visitor, sight_of
+from onhand.retrieval.sources import SOURCES
+from onhand.state.state import Limits, State
+from streams import START_MS
+
+LIMITS = Limits(items=2_048, users=64, sessions=256)
+ITEMS = 1_500
+
+
+@pytest.fixture(scope="module")
+def state() -> State:
+    rng = Random(4)
+    records: list[Record] = [
+        Item(f"i{n}", stock=0 if n % 7 == 0 else 5, created=START_MS + n) for n in range(ITEMS)
+    ]
+    for step in range(6_000):
+        kind = rng.choice(["view", "click", "view", "purchase", "cart_add"])
+        item = f"i{rng.randrange(rng.choice([40, ITEMS]))}"
+        session = f"s{rng.randrange(200)}"
+        records.append(Event(kind, session=session, item=item, time=START_MS + step * 100))
+    state = State(LIMITS)
+    state.apply(records, len(records))
+    return state
+
+
+def found_for(state: State, session: str) -> Found:
+    visitor = find_visitor(state, RecommendRequest("home", session=session))
+    return find(sight_of(state), visitor, START_MS + 700_000, make_scratch(LIMITS.items))
+
+
+def test_candidates_are_many_and_may_all_be_shown(state: State):
+    found = found_for(state, "s1")
+    assert 100 < len(found.items) <= first_pass.MOST
+    assert len(set(found.items.tolist())) == len(found.items)
+    assert not state.item.blocked[found.items].any()
+    assert found.parts.shape == (len(found.items), len(SOURCES))
+
+
+def test_every_source_scales_to_one_and_the_label_is_the_greatest(state: State):
+    found = found_for(state, "s1")
+    best = found.parts.max(axis=0)
+    spoken = {name for name, value in zip(SOURCES, best, strict=True) if value > 0}
+    assert {"transitions", "copurchases", "popular", "newest"} <= spoken
+    assert set(np.round(best, 6).tolist()) <= {0.0, 1.0}
+    labelled = found.parts[np.arange(len(found.items)), found.source]
+    assert np.array_equal(labelled, found.parts.max(axis=1))
+
+
+def test_the_same_state_gives_the_same_candidates_in_any_scratch(state: State):
+    scratch, sight = make_scratch(LIMITS.items), sight_of(state)
+    for session in ("s1", "s2", "s1"):
+        visitor = find_visitor(state, RecommendRequest("home", session=session))
+        again = find(sight, visitor, START_MS + 700_000, scratch)
+        once = found_for(state, session)
+        assert all(np.array_equal(a, b) for a, b in zip(once, again, strict=True))
+
+
+def test_of_equal_values_the_first_are_kept():
+    values, kept = np.array([0.1, 0.5, 0.5, 0.0, 0.5, 0.9]), np.zeros(6, np.bool_)
+    assert keep_best(values, kept, 3) == 3
+    assert kept.tolist() == [False, True, True, False, False, True]
+    again = keep_best(np.array([0.2, 0.0, 0.0, 0.0, 0.0, 0.1]), kept, 2)
+    assert again == 1, "what is kept already takes no room"
+
+
+def test_a_prepared_list_leads_and_live_sources_move_it(state: State):
+    sight, pool = sight_of(state), make_pool(LIMITS.items)
+    listed = Listed(
+        np.array([702, 703, 704], np.int32),
+        np.array([-1.0, 3.0, 2.0], np.float32),
+        np.array([0, 1, 6], np.int8),
+    )
+    page = decide(
+        state, sight, RecommendRequest("home", n=5), PLANS["home"], START_MS, pool, listed
+    )
+    first, second = page.items[:2]
+    assert [first.id, second.id] == [state.items.names[703], state.items.names[704]]
+    assert (first.source, second.source) == ("copurchases", "popular_in_country")
+    assert len(page.items) == 5, "the list is not enough: the sources complete the page"
+
+
+def test_what_sold_out_since_leaves_a_prepared_list():
+    state = State(Limits(items=16, users=4, sessions=4))
+    records: list[Record] = [Item(f"i{n}", stock=5) for n in range(8)]
+    records.append(Signal("i3", stock=0))
+    state.apply(records, len(records))
+    listed = Listed(
+        np.array([4, 2], np.int32), np.array([2.0, 1.0], np.float32), np.array([0, 0], np.int8)
+    )
+    request = RecommendRequest("home", n=3)
+    pool = make_pool(16)
+    page = decide(state, sight_of(state), request, PLANS["home"], START_MS, pool, listed)
+    assert page.items[0].id == "i1"
+    assert "i3" not in {item.id for item in page.items}
+    assert len(page.items) == 3
