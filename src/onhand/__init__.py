@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from onhand.app import App
     from onhand.contracts.answers import IngestReport, Recommendation, RecommendedItem
+    from onhand.contracts.contract import Field
     from onhand.contracts.errors import Invalid, OnhandError, Unavailable, Unknown
     from onhand.contracts.records import (
         Context,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Engine",
     "App",
+    "Field",
     "Event",
     "Context",
     "Item",
@@ -54,6 +56,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Engine": "onhand.engine",
     "App": "onhand.app",
+    "Field": "onhand.contracts.contract",
     "Event": "onhand.contracts.records",
     "Context": "onhand.contracts.records",
     "Item": "onhand.contracts.records",

@@ -5,7 +5,7 @@ the catalogue knows its item or has room for it, whether it comes too late.
 """
 
 from collections.abc import Sequence
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -101,7 +101,7 @@ class _Arriving:
         self._items: set[str] = set()
         self._listed: dict[str, bool] = {}
         self._newest_ms = 0
-        self._policies = {kind: state.contracts.version(kind) for kind in ("events", "signals")}
+        self._contracts = state.contracts
         self.unlisted = {"events": 0, "signals": 0}
 
     def repeats(self, id: str) -> bool:
@@ -119,9 +119,9 @@ class _Arriving:
                 fault = self._lateness(record)
                 if fault is not None:
                     return fault
-            return self._room(record.item, "events")
+            return self._room(record.item, record)
         if type(record) is Signal:
-            return self._room(record.item, "signals")
+            return self._room(record.item, record)
         if type(record) is Item:
             fault = self._room(record.id, None)
             if fault is None:
@@ -135,7 +135,7 @@ class _Arriving:
             if type(record) is ItemDelete:
                 self._listed[record.id] = False
         if type(record) is Control:
-            return _control_fault(record, self._state.contracts)
+            return _control_fault(record, self._contracts)
         return None
 
     def _lateness(self, event: Event) -> Fault | None:
@@ -143,7 +143,7 @@ class _Arriving:
         assert isinstance(event.time, int)
         watermark_ms = max(held.watermark_ms, self._newest_ms - held.lateness_ms)
         self._newest_ms = max(self._newest_ms, event.time)
-        if event.time >= watermark_ms or self._policies["events"].late == "keep":
+        if event.time >= watermark_ms or self._contracts.judging(event).late == "keep":
             return None
         return Fault(
             "late",
@@ -151,14 +151,15 @@ class _Arriving:
             "time",
         )
 
-    def _room(self, item: str | None, kind: Literal["events", "signals"] | None) -> Fault | None:
-        """Return why an item cannot be named; `kind` is given where it need not be listed."""
+    def _room(self, item: str | None, by: Event | Signal | None) -> Fault | None:
+        """Return why an item cannot be named; `by` is a record that may name an unlisted one."""
         if item is None:
             return None
-        if kind is not None and not self._is_listed(item):
-            if self._policies[kind].unknown_item == "reject":
+        if by is not None and not self._is_listed(item):
+            contract = self._contracts.judging(by)
+            if contract.unknown_item == "reject":
                 return _unknown(item)
-            self.unlisted[kind] += 1
+            self.unlisted[contract.kind] += 1
         names = self._state.items
         if item in names.rows or item in self._items:
             return None
@@ -190,9 +191,7 @@ def _control_fault(control: Control, contracts: Registry) -> Fault | None:
         contract = msgspec.convert(control.body, Contract)
     except msgspec.ValidationError as error:
         return Fault("contract", f"{error}.", "body")
-    if control != control_of(contract) or contract.version <= len(
-        contracts.versions(contract.name)
-    ):
+    if control != control_of(contract) or contract.version != contracts.next_version(contract.name):
         return Fault("contract", f"{control.name} is not the next version of its contract.", "name")
     return None
 

@@ -5,12 +5,18 @@
 
     shop = onhand.App(zone="Europe/London")
     shop.feature(count("click", by="item", window="5m"))
+    shop.event("wishlist_add", {"list": onhand.Field("string", required=True)})
 
 `onhand serve shop.py` loads such a file. The ready-made features are there unless `ready=False`.
 """
 
 from collections.abc import Iterable, Mapping
+from typing import Literal
 
+import msgspec
+
+from onhand.contracts.contract import Contract, Draft, Field, declare
+from onhand.contracts.errors import Invalid
 from onhand.features.declare import Feature
 from onhand.features.ready import READY
 from onhand.features.set import FeatureSet
@@ -27,6 +33,8 @@ class App:
         self._zone = zone
         self._zones = zones
         self._features: dict[str, Feature] = {}
+        self.events: dict[str, Draft] = {}
+        """The event types of the shop's own, and what their contracts change of that of events."""
         self._set: FeatureSet | None = None
         self._register(READY if ready else ())
 
@@ -34,6 +42,40 @@ class App:
         """Declare a feature and return it. Raises `ValueError` where its name is taken."""
         self._register((feature,))
         return feature
+
+    def event(
+        self,
+        name: str,
+        fields: Mapping[str, Field | None] = {},
+        *,
+        compatibility: Literal["backward_transitive", "none"] = "backward_transitive",
+        unknown_fields: Literal["ignore", "reject"] = "ignore",
+        unknown_item: Literal["accept", "reject"] = "accept",
+        currency: str | None = None,
+    ) -> Contract:
+        """Declare an event type, and return version 1 of its contract.
+
+        It has the fields of every event, changed and added to by `fields`; None takes one away.
+        What is added is kept in the event's `attributes`. The next versions are what the app
+        declares later, checked against all before by `compatibility` when the engine loads.
+        Raises `ValueError` where the engine cannot keep it, or the type is declared already.
+        """
+        if name in self.events:
+            raise ValueError(f"event type {name!r} is declared twice")
+        content = {
+            "fields": {key: msgspec.to_builtins(field) for key, field in fields.items()},
+            "compatibility": compatibility,
+            "unknown_fields": unknown_fields,
+            "unknown_item": unknown_item,
+            "currency": currency,
+        }
+        try:
+            draft = msgspec.convert(content, Draft)
+            contract = declare(name, draft)
+        except (msgspec.ValidationError, Invalid) as error:
+            raise ValueError(f"event type {name!r}: {error}") from None
+        self.events[name] = draft
+        return contract
 
     @property
     def features(self) -> FeatureSet:

@@ -32,7 +32,7 @@ from onhand.contracts.features import (
     FeatureRequest,
 )
 from onhand.contracts.records import Context, Record
-from onhand.contracts.registry import Registry
+from onhand.contracts.registry import Registry, control_of
 from onhand.contracts.requests import RecommendRequest, Slot
 from onhand.contracts.shapes import RECORDS, Kind
 from onhand.decision.decide import decide
@@ -61,6 +61,9 @@ VARIANT = "control"
 ERRORS_LISTED = 100
 VECTORS_KEPT = 500
 _KINDS: Final[dict[type, Kind]] = {record: kind for kind, record in RECORDS.items()}
+_TAGS: Final[dict[str, Kind]] = {
+    str(record.__struct_config__.tag): kind for kind, record in RECORDS.items()
+}
 
 
 class Engine:
@@ -77,7 +80,9 @@ class Engine:
         profile: Profile | None = None,
     ) -> None:
         self.ready = False
-        self.features = (app or App()).features
+        app = app or App()
+        self.features = app.features
+        self._declared = app.events
         self.kept_off: dict[str, int] = dict.fromkeys(REASONS[1:], 0)
         """How many items each barrier has kept off pages."""
         self.unlisted: dict[str, int] = {"events": 0, "signals": 0}
@@ -154,6 +159,15 @@ class Engine:
             if on_progress is not None:
                 on_progress(offset, last)
         self.ready = True
+        self._register_declared()
+
+    def _register_declared(self) -> None:
+        """Put the contracts of the app's own event types into the log where it has them not.
+        Raises `Invalid`, and `Incompatible` where one would refuse what an older version took."""
+        declared = (self.contracts.declare(name, draft) for name, draft in self._declared.items())
+        records = [control_of(contract) for contract in declared if contract is not None]
+        if records:
+            self.write([records], _now_ms())
 
     def _fold_tail(self) -> Iterator[int]:
         """Fold the log behind the offset, yielding how far it is; one batch is named while another
@@ -182,17 +196,12 @@ class Engine:
         places: list[int] = []
         errors: list[RecordError] = []
         for index, raw in enumerate(records):
-            try:
-                record = msgspec.convert(raw, Record) if isinstance(raw, Mapping) else raw
-            except msgspec.ValidationError as error:
-                errors.append(RecordError(index, "schema", str(error)))
-                continue
-            fault = self._check(record, now_ms)
-            if fault is None:
+            record = self._read(raw, now_ms)
+            if isinstance(record, Fault):
+                errors.append(RecordError(index, record.code, record.message))
+            else:
                 good.append(record)
                 places.append(index)
-            else:
-                errors.append(RecordError(index, fault.code, fault.message))
         report = self.write([good], now_ms)[0]
         errors += [msgspec.structs.replace(e, index=places[e.index]) for e in report.errors]
         rejected = len(errors) + report.rejected - len(report.errors)
@@ -383,9 +392,25 @@ class Engine:
                 self._decisions.close()
             self._log.close()
 
-    def _check(self, record: Record, now_ms: int) -> Fault | None:
+    def _read(self, raw: Record | Mapping[str, Any], now_ms: int) -> Record | Fault:
+        """Turn what was given into a record that may be logged, or say why it cannot be."""
+        if not isinstance(raw, Mapping):
+            return self._check(raw, now_ms)
+        fields = dict(raw)
+        kind = _TAGS.get(str(fields.get("kind")))
+        if kind is not None:
+            del fields["kind"]
+            return self.contracts.gate(kind).read(fields, now_ms)
+        try:
+            return self._check(msgspec.convert(fields, Record), now_ms)
+        except msgspec.ValidationError as error:
+            return Fault("schema", f"{error}.")
+
+    def _check(self, record: Record, now_ms: int) -> Record | Fault:
         kind = _KINDS.get(type(record))
-        return self.contracts.gate(kind).check(record, now_ms) if kind else check(record, now_ms)
+        if kind is None:
+            return check(record, now_ms) or record
+        return self.contracts.gate(kind).check(record, now_ms) or record
 
     def _vectors(
         self, request: RecommendRequest, answer: Recommendation, now_ms: int

@@ -66,8 +66,7 @@ def prepare(
     for letter in letters:
         outcome = _read(registry, letter, now_ms, limits)
         if isinstance(outcome, Fault):
-            version = registry.version(letter.contract).version
-            refused.append(_refile(letter, version, outcome))
+            refused.append(_refile(registry, letter, outcome))
         else:
             read.append(letter)
             batches.append((letter.number, outcome))
@@ -83,8 +82,7 @@ def finish(
     for error in report.errors:
         letter = attempt.read[error.index]
         out.add(letter.number)
-        version = registry.version(letter.contract).version
-        refused.append(_refile(letter, version, Fault(error.code, error.message)))
+        refused.append(_refile(registry, letter, Fault(error.code, error.message)))
     store.remove([letter.number for letter in attempt.read if letter.number not in out])
     store.refile(refused)
 
@@ -127,7 +125,8 @@ def _read(
     if media is None:
         return Fault("content_type", f"Content-type {letter.content_type!r} is not known.")
     try:
-        parsed = parse(registry, letter.contract, media, letter.raw, now_ms, limits)
+        kind = registry.version(letter.contract).kind
+        parsed = parse(registry, kind, media, letter.raw, now_ms, limits)
     except Invalid as error:
         return Fault(error.code, error.message)
     if parsed.refused:
@@ -135,7 +134,13 @@ def _read(
     return cast("Sequence[Record]", parsed.records)
 
 
-def _refile(letter: DeadLetter, version: int, fault: Fault) -> DeadLetter:
+def _refile(registry: Registry, letter: DeadLetter, fault: Fault) -> DeadLetter:
+    contract = registry.version(fault.contract or letter.contract)
     return msgspec.structs.replace(
-        letter, version=version, code=fault.code, message=fault.message, field=fault.field
+        letter,
+        contract=contract.name,
+        version=contract.version,
+        code=fault.code,
+        message=fault.message,
+        field=fault.field,
     )

@@ -20,7 +20,7 @@ STOP_S = 40.0
 class Live:
     """A running server and a client for it."""
 
-    def __init__(self, data: Path, environment: dict[str, str]) -> None:
+    def __init__(self, data: Path, environment: dict[str, str], *arguments: str) -> None:
         self.port = _free_port()
         self.data = data
         self._output = (data.parent / f"{data.name}.{self.port}.txt").open("w+")
@@ -30,6 +30,7 @@ class Live:
                 "-m",
                 "onhand",
                 "serve",
+                *arguments,
                 "--data",
                 str(data),
                 "--port",
@@ -107,8 +108,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
     """Start servers, by default on one data folder; whatever still runs is stopped at the end."""
     started: list[Live] = []
 
-    def start_one(data: Path = tmp_path / "data", **environment: str) -> Live:
-        server = Live(data, environment)
+    def start_one(data: Path = tmp_path / "data", *arguments: str, **environment: str) -> Live:
+        server = Live(data, environment, *arguments)
         started.append(server)
         server.wait_ready()
         return server

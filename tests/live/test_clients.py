@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import fastavro
 import httpx
+import msgspec
 import pytest
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 from confluent_kafka.schema_registry.avro import AvroDeserializer, AvroSerializer
@@ -15,6 +16,7 @@ from confluent_kafka.schema_registry.protobuf import ProtobufSerializer
 from confluent_kafka.serialization import MessageField, SerializationContext
 from segment.analytics.client import Client as SegmentClient
 
+from onhand.contracts.contract import Contract
 from onhand.contracts.protobuf import message_class
 from onhand.contracts.registry import Registry
 from onhand.serving.keys import KeyFile
@@ -96,6 +98,35 @@ def test_the_registry_s_answers(registry: Any) -> None:
     other = Schema('"string"', "AVRO")
     with pytest.raises(Exception, match="contracts"):
         registry.register_schema("items-value", other)
+
+
+def test_an_event_type_of_the_app_s_own(start: "Start", tmp_path: Path) -> None:
+    app = tmp_path / "shop.py"
+    text = (Path(__file__).parents[2] / "docs/contracts.md").read_text()
+    app.write_text(text.partition("```python\n")[2].partition("```")[0])
+    server = start(tmp_path / "data", str(app))
+    server.client.put("/v1/items", json=[{"id": "i1"}])
+    registry: Any = SchemaRegistryClient({"url": server.url})
+    event = {"type": "wishlist_add", "session": "s", "item": "i1", "list": "home", "weight": 2.5}
+    serialize = made(AvroSerializer, registry, conf=KNOWN)
+    body = serialize(event, context("wishlist_add"))
+    assert accepted(server, body, "application/avro") == 1
+    answer = server.client.get("/v1/contracts/wishlist_add").content
+    message = message_class([msgspec.json.decode(answer, type=Contract)])
+    serialize = made(ProtobufSerializer, message, registry, conf=KNOWN)
+    body = serialize(message(**event), context("wishlist_add-protobuf"))
+    assert accepted(server, body, "application/x-protobuf") == 1
+    schema = registry.get_latest_version("wishlist_add-json-value").schema.schema_str
+    serialize = made(JSONSerializer, schema, registry, conf=KNOWN)
+    assert accepted(server, serialize(event, context("wishlist_add-json")), "application/json") == 1
+    with pytest.raises(Exception, match="maximum"):
+        serialize(event | {"weight": 51}, context("wishlist_add-json"))
+    answer = server.client.post("/v1/events", json=[event | {"weight": 51}, event])
+    assert answer.json()["errors"][0]["code"] == "range"
+    letters = server.client.get("/v1/dead-letters?contract=wishlist_add").json()
+    assert [each["code"] for each in letters] == ["range"]
+    shown = server.client.get("/openapi.json").json()["components"]["schemas"]
+    assert shown["WishlistAddEvent"]["required"] == ["type", "item", "list"]
 
 
 def test_an_exported_schema_is_a_schema(server: "Live") -> None:

@@ -1,12 +1,21 @@
 import msgspec
 import pytest
 
-from onhand.contracts.contract import Draft, Field, Incompatible, find_breaks, standard, succeed
-from onhand.contracts.errors import Fault, Invalid
+from onhand.contracts.contract import (
+    Draft,
+    Field,
+    Incompatible,
+    declare,
+    find_breaks,
+    follow,
+    standard,
+    succeed,
+)
+from onhand.contracts.errors import Fault, Invalid, Unknown
 from onhand.contracts.gate import Gate
 from onhand.contracts.json_schema import json_schema
 from onhand.contracts.records import Event, Item
-from onhand.contracts.registry import Registry, SchemaId, control_of
+from onhand.contracts.registry import Registry, control_of
 from onhand.contracts.shapes import RECORDS
 from onhand.serving.openapi import build_openapi
 
@@ -155,15 +164,19 @@ def test_the_registry_is_what_the_controls_say() -> None:
     second = succeed([standard("events")], draft(**NS))
     control = control_of(second)
     body = msgspec.json.decode(msgspec.json.encode(control.body))
-    registry = Registry({control.name: body, "rule": {"x": 1}})
+    own = declare("wish", draft(fields={"list": {"type": "string"}}))
+    wider = follow([own], own)
+    controls = {each.name: each.body for each in map(control_of, (own, wider))}
+    registry = Registry({control.name: body, "rule": {"x": 1}} | controls)
     assert registry.versions("events") == [standard("events"), second]
     assert registry.version("events").fields["time"].units == ("milliseconds", "nanoseconds")
     assert registry.version("items").version == 1
-    for number in range(1, 30):
-        assert SchemaId.of(number).number == number
+    for number in (*range(1, 13), *range(100_001, 100_007)):
+        assert registry.number(*registry.schema(number)[0]) == number
     assert registry.schema(10)[1] == second
-    with pytest.raises(Exception, match="no schema 13"):
-        registry.schema(13)
+    for number in (0, 13, 100_007, 2**31):
+        with pytest.raises(Unknown, match=f"no schema {number}"):
+            registry.schema(number)
 
 
 def test_json_schema_agrees_with_the_openapi_document() -> None:

@@ -129,7 +129,7 @@ def test_wrong_records_are_named_and_good_ones_kept(engine: Engine):
     assert (report.accepted, report.rejected, report.duplicates) == (2, 3, 0)
     assert [(error.index, error.code) for error in report.errors] == [
         (1, "missing_item"),
-        (2, "schema"),
+        (2, "wrong_type"),
         (3, "unknown_item"),
     ]
     assert report.offset == len(SHOP) + 2

@@ -14,7 +14,7 @@ from onhand.contracts.contract import Draft
 from onhand.contracts.errors import Invalid
 from onhand.contracts.formats import AVRO, JSON, PROTOBUF, SEGMENT, TEXT, parse
 from onhand.contracts.protobuf import message_class, proto_text, same_proto
-from onhand.contracts.registry import Registry, SchemaId, control_of
+from onhand.contracts.registry import Registry, control_of
 
 NOW_MS = 1_795_000_000_000
 REGISTRY = Registry()
@@ -112,13 +112,13 @@ def test_the_confluent_wire_format() -> None:
     for event in EVENTS:
         file = io.BytesIO()
         fastavro.schemaless_writer(file, schema, event)
-        frames += b"\0" + SchemaId("events", 1, "avro").number.to_bytes(4, "big") + file.getvalue()
+        frames += b"\0" + REGISTRY.number("events", 1, "avro").to_bytes(4, "big") + file.getvalue()
     assert read("events", AVRO, frames).records == expected
-    head = b"\0" + SchemaId("events", 1, "protobuf").number.to_bytes(4, "big") + b"\0"
+    head = b"\0" + REGISTRY.number("events", 1, "protobuf").to_bytes(4, "big") + b"\0"
     framed = [head + message("events", each).SerializeToString() for each in EVENTS]
     assert read("events", PROTOBUF, delimited(*framed)).records == expected
     assert read("events", PROTOBUF, framed[0]).records == expected[:1]
-    head = b"\0" + SchemaId("events", 1, "json").number.to_bytes(4, "big")
+    head = b"\0" + REGISTRY.number("events", 1, "json").to_bytes(4, "big")
     assert read("events", JSON, head + json.dumps(EVENTS[0]).encode()).records == expected[:1]
 
 
@@ -136,7 +136,7 @@ def test_an_older_version_is_still_read() -> None:
     draft = msgspec.convert({"fields": {"margin": {"type": "number"}, "dwell_ms": None}}, Draft)
     control = control_of(REGISTRY.draft("events", draft))
     registry = Registry({control.name: control.body})
-    head = b"\0" + SchemaId("events", 1, "protobuf").number.to_bytes(4, "big") + b"\0"
+    head = b"\0" + REGISTRY.number("events", 1, "protobuf").to_bytes(4, "big") + b"\0"
     old = message("events", EVENTS[0] | {"dwell_ms": 5}).SerializeToString()
     records = read("events", PROTOBUF, head + old, registry).records
     assert records == read("events", JSON, json.dumps(EVENTS[0]).encode()).records

@@ -8,6 +8,7 @@ import onhand
 INTENDED = {
     "Engine",
     "App",
+    "Field",
     "Event",
     "Context",
     "Item",

@@ -26,7 +26,9 @@ class Form(StrEnum):
     protobuf = "protobuf"
 
 
-Name = Annotated[str, typer.Argument(help="`events`, `items` or `signals`.")]
+Name = Annotated[
+    str, typer.Argument(help="`events`, `items`, `signals`, or an event type of the app's own.")
+]
 Version = Annotated[
     int | None, typer.Option(help="Which version.", show_default="the latest", min=1)
 ]
@@ -42,7 +44,7 @@ def list_contracts(url: UrlOption = URL, key: KeyOption = None) -> None:
         fields = contract["fields"].values()
         required = sum(1 for field in fields if field.get("required"))
         name = f"{contract['name']}@{contract.get('version', 1)}"
-        typer.echo(f"{name:12} {len(fields):3} fields, {required} required")
+        typer.echo(f"{name:20} {len(fields):3} fields, {required} required")
 
 
 @app.command()

@@ -262,7 +262,7 @@ def _to_folder(data: str, kind: Kind) -> tuple[Send, Callable[[], None]]:
     from onhand.contracts import batch
     from onhand.contracts.errors import OnhandError
     from onhand.contracts.formats import parse
-    from onhand.contracts.letters import DeadLetter
+    from onhand.contracts.letters import letters_of
     from onhand.settings import Settings
     from onhand.wiring import build_engine, open_dead_letters
 
@@ -276,28 +276,15 @@ def _to_folder(data: str, kind: Kind) -> tuple[Send, Callable[[], None]]:
 
     def send(chunk: _Chunk, source: str) -> Report:
         now_ms = time.time_ns() // 1_000_000
-        contract = engine.contracts.version(kind.value)
+        gate = engine.contracts.gate(kind.value)
         try:
             parsed = parse(engine.contracts, kind.value, chunk.media, chunk.body, now_ms)
         except OnhandError as error:
             fail(f"{source}: {error.message}")
         report = engine.write([parsed.records], now_ms)[0]
-        refused = batch.refusals(parsed, report)
+        refused = batch.refusals(gate, parsed, report)
         if refused:
-            letters.append(
-                [
-                    DeadLetter(
-                        contract.name,
-                        contract.version,
-                        *each.fault,
-                        source=source[:512],
-                        content_type=chunk.media,
-                        time_ms=now_ms,
-                        raw=each.raw,
-                    )
-                    for each in refused
-                ]
-            )
+            letters.append(letters_of(gate, refused, source[:512], chunk.media, now_ms))
         answer: Report = msgspec.to_builtins(batch.merge(parsed, report))
         return answer
 

@@ -54,12 +54,16 @@ _PRIMITIVES: Final = {"null", "boolean", "int", "long", "float", "double", "byte
 def avro_schema(contract: Contract) -> dict[str, Any]:
     """Return the Avro schema of a contract: absent is null, and what takes null as a value has a
     companion `<field>_null`."""
-    record = RECORDS[contract.name]
-    known = {each.name: each for each in members_of(record)}
+    known = {each.name: each for each in members_of(RECORDS[contract.kind])}
     fields: list[dict[str, Any]] = []
     for name, field in contract.fields.items():
         fields += _avro_fields(name, field, known.get(name))
-    return {"type": "record", "name": record.__name__, "namespace": "onhand", "fields": fields}
+    return {
+        "type": "record",
+        "name": contract.record_name,
+        "namespace": "onhand",
+        "fields": fields,
+    }
 
 
 def _avro_fields(name: str, field: Field, member: Member | None) -> list[dict[str, Any]]:
@@ -68,7 +72,7 @@ def _avro_fields(name: str, field: Field, member: Member | None) -> list[dict[st
     )
     if field.from_text:
         options.append("string")
-    found: dict[str, Any] = {"name": name}
+    found: dict[str, Any] = {"name": name} | ({"doc": f"In {field.unit}."} if field.unit else {})
     if field.required:
         found["type"] = options if len(options) > 1 else options[0]
     else:

@@ -196,13 +196,14 @@ def merge(parsed: Parsed[Any], report: IngestReport, limits: Limits = LIMITS) ->
     )
 
 
-def refusals(parsed: Parsed[Any], report: IngestReport) -> list[Refusal]:
+def refusals(gate: Gate[Any], parsed: Parsed[Any], report: IngestReport) -> list[Refusal]:
     """Return everything that was refused, here or by the engine, with its bytes."""
-    late = [
-        Refusal(place, Fault(error.code, error.message), parsed.part(place))
-        for error in report.errors
-        for place in (parsed.places[error.index],)
-    ]
+    late: list[Refusal] = []
+    for error in report.errors:
+        record, place = parsed.records[error.index], parsed.places[error.index]
+        own = record.type if gate.is_own(record) else None
+        fault = Fault(error.code, error.message, contract=own)
+        late.append(Refusal(place, fault, parsed.part(place)))
     return [*parsed.refused, *late]
 
 
@@ -255,7 +256,11 @@ def _keep_checked(
     def part(index: int) -> bytes:
         return bytes(parts()[index])
 
-    faults = gate.find_faults(records, now_ms, _is_printable(body))
+    def read_again(index: int) -> Any:
+        return _read_part(gate, parts()[index], now_ms, patience)
+
+    patience = Patience(limits.errors)
+    faults = gate.find_faults(records, now_ms, _is_printable(body), read_again)
     if not faults:
         return Parsed(records, range(len(records)), 0, [], (), part)
     bad = {index for index, _ in faults}
@@ -282,21 +287,17 @@ def _read_part(
     try:
         if not gate.reshapes:
             record = gate.one.decode(part)
-            return gate.check(record, now_ms) or record
+            if not gate.is_own(record):
+                return gate.check(record, now_ms) or record
     except DECODE_ERRORS as error:
-        fault = explain(error, part, patience)
-        if (
-            gate.record is not Event
-            or fault.code != "missing_field"
-            or b'"params"' not in bytes(part)
-        ):
-            return fault
+        if not gate.own and (gate.record is not Event or b'"params"' not in bytes(part)):
+            return explain(error, part, patience)
     try:
         value = _OBJECT.decode(part)
     except DECODE_ERRORS as error:
         return explain(error, part, patience)
     if gate.record is Event and isinstance(value, dict) and ga4.is_ga4(value):
-        events = ga4.to_events(value)
+        events = ga4.to_events(value, gate.own)
         if isinstance(events, Fault):
             return events
         return [gate.read(event, now_ms, patience) for event in events]

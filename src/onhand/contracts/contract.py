@@ -1,8 +1,9 @@
 """Contracts: what records of each kind must look like, version by version.
 
-Version 1 of each is the standard one, read from the struct. A later version is registered as a
-draft of what changes; it is a control record in the log like any other decision about the
-engine, so a restart knows the same contracts.
+Version 1 of each kind is the standard one, read from the struct. A later version is registered as
+a draft of what changes; it is a control record in the log like any other decision about the
+engine, so a restart knows the same contracts. An event type that an app declares has a contract
+of its own: that of events with the declaration's changes, and its versions go the same way.
 
 A contract can widen what a producer may send (another time unit, a number sent as text, another
 name of a field, a default), add fields, and narrow within the hard limits of the engine. Whether
@@ -17,7 +18,8 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from onhand.contracts.errors import Invalid
-from onhand.contracts.records import Currency, Word
+from onhand.contracts.ga4 import EVENT_NAMES
+from onhand.contracts.records import EVENT_TYPES, Currency, Word
 from onhand.contracts.shapes import RECORDS, FieldType, Kind, Member, members_of
 
 __all__ = [
@@ -29,7 +31,9 @@ __all__ = [
     "Field",
     "Incompatible",
     "Unit",
+    "declare",
     "find_breaks",
+    "follow",
     "standard",
     "succeed",
 ]
@@ -38,8 +42,11 @@ Unit = Literal["seconds", "milliseconds", "microseconds", "nanoseconds"]
 IdShape = Literal["digits", "word", "uuid"]
 KINDS: Final[tuple[Kind, ...]] = tuple(RECORDS)
 UNITS: Final[tuple[Unit, ...]] = ("seconds", "milliseconds", "microseconds", "nanoseconds")
-ADDED_TYPES: Final = ("string", "integer", "number", "boolean")
+ADDED_TYPES: Final = ("string", "integer", "number", "boolean", "time")
 """Types of a field that a contract adds; its values are kept in `attributes`."""
+MOST_LETTERS: Final = 1_024
+"""The longest text that such a field may hold."""
+MOST_VERSIONS: Final = 1_000
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,63}", re.ASCII)
 _WIDER: Final = {("integer", "number")}
@@ -48,14 +55,16 @@ _WIDER: Final = {("integer", "number")}
 class Field(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """One field of a contract.
 
-    `units` are those in which a time may come as a number, told apart by range. `from_text`
-    reads a number that was sent as text. `default` stands for a field that was left out, and
-    `aliases` are other names it may come under.
+    `units` are those in which a time may come as a number, told apart by range; `unit` says what
+    any other number counts (`EUR`, `kg`). `from_text` reads a number that was sent as text.
+    `default` stands for a field that was left out, and `aliases` are other names it may come
+    under.
     """
 
     type: FieldType
     required: bool = False
     units: tuple[Unit, ...] = ()
+    unit: Word | None = None
     minimum: float | None = None
     maximum: float | None = None
     max_length: Annotated[int, Meta(ge=1)] | None = None
@@ -78,16 +87,28 @@ class Policies(Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class Contract(Policies, frozen=True, omit_defaults=True, kw_only=True):
-    """One version of the contract of one kind of record."""
+    """One version of the contract of one kind of record, or of an event type of the app's own."""
 
-    name: Kind
-    version: Annotated[int, Meta(ge=1)] = 1
+    name: Annotated[str, Meta(pattern="^[a-z][a-z0-9_]{0,63}$")]
+    version: Annotated[int, Meta(ge=1, le=MOST_VERSIONS)] = 1
     fields: dict[str, Field]
 
     @property
     def label(self) -> str:
         """The name and version as people write them: `events@2`."""
         return f"{self.name}@{self.version}"
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of the records it is about."""
+        return self.name if self.name in RECORDS else "events"
+
+    @property
+    def record_name(self) -> str:
+        """What a record is called in schemas: `Event`, `Item`, `WishlistAddEvent`."""
+        if self.name in RECORDS:
+            return RECORDS[self.kind].__name__
+        return "".join(word.capitalize() for word in self.name.split("_")) + "Event"
 
 
 class Draft(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -140,24 +161,46 @@ def succeed(versions: list[Contract], draft: Draft) -> Contract:
 
     Raises `Invalid` where the engine cannot keep it, `Incompatible` where it breaks an older one.
     """
-    latest = versions[-1]
-    fields = dict(latest.fields)
+    return follow(versions, _change(versions[-1], draft))
+
+
+def declare(name: str, draft: Draft) -> Contract:
+    """Return version 1 of the contract of an event type of an app's own. Raises `Invalid`."""
+    if not _NAME.fullmatch(name) or name in RECORDS:
+        raise _refused(name[:80], "is no name of an event type: lower-case letters, digits and "
+                       "underscores")  # fmt: skip
+    if name in EVENT_TYPES or name in EVENT_NAMES:
+        raise _refused(name, "is a standard event type; its contract is `events`")
+    return _change(msgspec.structs.replace(standard("events"), name=name), draft)
+
+
+def follow(versions: list[Contract], contract: Contract) -> Contract:
+    """Return `contract` as the version that follows `versions`. Raises `Incompatible`."""
+    if len(versions) >= MOST_VERSIONS:
+        raise _refused(contract.name, f"has {MOST_VERSIONS} versions, and may not have more")
+    contract = msgspec.structs.replace(contract, version=versions[-1].version + 1)
+    if contract.compatibility == "backward_transitive":
+        breaks = [found for old in versions for found in find_breaks(old, contract)]
+        if breaks:
+            raise Incompatible(breaks)
+    return contract
+
+
+def _change(base: Contract, draft: Draft) -> Contract:
+    """Return `base` with the draft's changes. Raises `Invalid` where the engine cannot keep it."""
+    fields = dict(base.fields)
     for name, field in draft.fields.items():
         if field is None:
             fields.pop(name, None)
         else:
-            fields[name] = _checked(latest.name, name, field)
+            fields[name] = _checked(base.kind, name, field)
     changes: dict[str, Any] = {
         name: value
         for name in Policies.__struct_fields__
         if (value := getattr(draft, name)) is not UNSET
     }
-    contract = msgspec.structs.replace(latest, version=latest.version + 1, fields=fields, **changes)
+    contract = msgspec.structs.replace(base, fields=fields, **changes)
     _check_whole(contract)
-    if contract.compatibility == "backward_transitive":
-        breaks = [found for old in versions for found in find_breaks(old, contract)]
-        if breaks:
-            raise Incompatible(breaks)
     return contract
 
 
@@ -200,6 +243,8 @@ def _changed_field(old: Field, new: Field) -> list[str]:
         reasons.append(f"it must be {new.shape} now")
     lost = [unit for unit in old.units if unit not in new.units]
     reasons += [f"{unit} are not taken any more" for unit in lost]
+    if old.unit is not None and new.unit != old.unit:
+        reasons.append(f"its unit is {new.unit or 'not said'} in place of {old.unit}")
     if old.from_text and not new.from_text:
         reasons.append("numbers as text are not taken any more")
     reasons += [
@@ -262,14 +307,18 @@ def _checked_added(kind: Kind, name: str, field: Field) -> Field:
         raise _refused(name[:80], "is no name: lower-case letters, digits and underscores")
     if field.type not in ADDED_TYPES:
         raise _refused(name, f"is {field.type}; a field that is added is a string, a number, an "
-                       "integer or a boolean")  # fmt: skip
-    if field.units:
+                       "integer, a boolean or a time")  # fmt: skip
+    if field.units and field.type != "time":
         raise _refused(name, "is no time, and so has no units")
+    if (field.max_length or 0) > MOST_LETTERS:
+        raise _refused(name, f"has a max_length of {MOST_LETTERS} in the engine")
+    if field.type == "time" and not field.units:
+        return msgspec.structs.replace(field, units=("milliseconds",))
     return field
 
 
 def _check_whole(contract: Contract) -> None:
-    for name, field in standard(contract.name).fields.items():
+    for name, field in standard(contract.kind).fields.items():
         if field.required and name not in contract.fields:
             raise _refused(name, "is what a record cannot do without")
     names = list(contract.fields)

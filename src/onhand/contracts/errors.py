@@ -37,11 +37,13 @@ class Unavailable(OnhandError):
 
 
 class Fault(NamedTuple):
-    """Why a record is refused, and by which field, where it is one."""
+    """Why a record is refused, and by which field, where it is one; `contract` is named where it
+    is not that of the record's kind."""
 
     code: str
     message: str
     field: str | None = None
+    contract: str | None = None
 
 
 class RecordError(msgspec.Struct, frozen=True):

@@ -4,7 +4,7 @@ The events route and `onhand ingest` take the names as `type`, and whole events 
 Protocol has them: `{"name": ..., "params": {"items": [...]}}`, one record an item.
 """
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any, Final
 
 from onhand.contracts.errors import Fault
@@ -29,8 +29,9 @@ def is_ga4(value: Mapping[str, Any]) -> bool:
     return "type" not in value and isinstance(value.get("name"), str) and "params" in value
 
 
-def to_events(value: Mapping[str, Any]) -> list[dict[str, Any]] | Fault:
-    """Turn a GA4 event into ours, one for each of its items; unknown parameters are left out.
+def to_events(value: Mapping[str, Any], own: Container[str] = ()) -> list[dict[str, Any]] | Fault:
+    """Turn a GA4 event into ours, one for each of its items; unknown parameters are left out, but
+    for events in `own`, which have a contract that knows them.
 
     `user_id` is our user, `client_id` our session unless `params` has a `session_id`;
     `timestamp_micros` and `event_id` stand beside them or in `params`.
@@ -39,6 +40,8 @@ def to_events(value: Mapping[str, Any]) -> list[dict[str, Any]] | Fault:
     if not isinstance(params, Mapping):
         params = {}
     common: dict[str, Any] = {"type": value["name"]}
+    if value["name"] in own:
+        common = {name: each for name, each in params.items() if name != "items"} | common
     for ours, theirs in _FIELDS.items():
         for name in theirs:
             found = params.get(name, value.get(name))

@@ -23,21 +23,24 @@ _SHAPES: Final = {
 }
 
 
-def json_schema(contract: Contract) -> dict[str, Any]:
-    """Return the JSON Schema of a contract."""
-    record = RECORDS[contract.name]
-    (_,), components = msgspec.json.schema_components([record], ref_template="#/$defs/{name}")
+def json_schema(contract: Contract, ref_template: str = "#/$defs/{name}") -> dict[str, Any]:
+    """Return the JSON Schema of a contract; `ref_template` says where its parts are found."""
+    record = RECORDS[contract.kind]
+    (_,), components = msgspec.json.schema_components([record], ref_template=ref_template)
     own = untagged(components.pop(record.__name__))
-    known = standard(contract.name).fields
+    known = standard(contract.kind).fields
     properties = {
         name: own["properties"][name] if field == known.get(name) else _property(own, name, field)
         for name, field in contract.fields.items()
     }
     for name, field in contract.fields.items():
         properties |= dict.fromkeys(field.aliases, properties[name])
+    if contract.name not in RECORDS:
+        properties["type"] = {"const": contract.name}
     schema: dict[str, Any] = {
         "$schema": _DIALECT,
         **own,
+        "title": contract.record_name,
         "properties": properties,
         "required": [
             name
@@ -64,7 +67,8 @@ def untagged(schema: dict[str, Any]) -> dict[str, Any]:
 
 def _property(own: Mapping[str, Any], name: str, field: Field) -> dict[str, Any]:
     """Return the schema of a field that the contract changes or adds."""
-    found: dict[str, Any] = dict(own["properties"].get(name, {"type": field.type}))
+    type_ = ["integer", "string"] if field.type == "time" else field.type
+    found: dict[str, Any] = dict(own["properties"].get(name, {"type": type_}))
     limits = {
         "minimum": field.minimum,
         "maximum": field.maximum,
@@ -75,6 +79,8 @@ def _property(own: Mapping[str, Any], name: str, field: Field) -> dict[str, Any]
     found |= {key: value for key, value in limits.items() if value is not None}
     if field.units:
         found["description"] = f"RFC 3339, or a number of {' or '.join(field.units)} since 1970."
+    elif field.unit:
+        found["description"] = f"In {field.unit}."
     if field.from_text:
         return {"anyOf": [found, {"type": "string", "pattern": "^-?[0-9]+([.][0-9]+)?$"}]}
     return found

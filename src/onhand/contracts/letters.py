@@ -1,12 +1,14 @@
 """Dead letters: records that were refused, kept as they came."""
 
-from typing import Annotated
+from collections.abc import Iterable
+from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from onhand.contracts.shapes import Kind
+from onhand.contracts.batch import Refusal
+from onhand.contracts.gate import Gate
 
-__all__ = ["DeadLetter", "LetterFilter", "LetterStats", "RetryReport"]
+__all__ = ["DeadLetter", "LetterFilter", "LetterStats", "RetryReport", "letters_of"]
 
 
 class DeadLetter(Struct, frozen=True, gc=False):
@@ -17,7 +19,7 @@ class DeadLetter(Struct, frozen=True, gc=False):
     where it is one, `source` the route or file it came by. `number` is 0 until it is kept.
     """
 
-    contract: Kind
+    contract: str
     version: int
     code: str
     message: str
@@ -30,10 +32,33 @@ class DeadLetter(Struct, frozen=True, gc=False):
     number: int = 0
 
 
+def letters_of(
+    gate: Gate[Any], refused: Iterable[Refusal], source: str, content_type: str, now_ms: int
+) -> list[DeadLetter]:
+    """Return the letters of what a gate refused."""
+    letters: list[DeadLetter] = []
+    for _, fault, raw in refused:
+        contract = gate.judge(fault)
+        letters.append(
+            DeadLetter(
+                contract.name,
+                contract.version,
+                fault.code,
+                fault.message,
+                fault.field,
+                source=source,
+                content_type=content_type,
+                time_ms=now_ms,
+                raw=raw,
+            )
+        )
+    return letters
+
+
 class LetterFilter(Struct, frozen=True, forbid_unknown_fields=True):
     """Which dead letters: all that match every field that is given. `number` names one."""
 
-    contract: Kind | None = None
+    contract: Annotated[str, Meta(max_length=64)] | None = None
     code: Annotated[str, Meta(max_length=64)] | None = None
     source: Annotated[str, Meta(max_length=512)] | None = None
     number: Annotated[int, Meta(ge=1, le=2**62)] | None = None
@@ -52,7 +77,7 @@ class LetterStats(Struct, frozen=True):
 class CodeCount(Struct, frozen=True):
     """How many were refused under one contract for one reason."""
 
-    contract: Kind
+    contract: str
     version: int
     code: str
     letters: int

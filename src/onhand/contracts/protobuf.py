@@ -6,7 +6,8 @@ one message in the Confluent wire format; a length-delimited message may be in t
     0x00, schema id (4 bytes, big-endian), message index (0x00: the first of the file), the message
 
 Field numbers follow the order in which fields first appear in the versions of a contract, so a
-field keeps its number for good. No message can begin with 0x00, so the forms cannot be confused.
+field keeps its number for good. Messages of an app's own event types number the fields of events
+alike, so `type` tells them apart. No message can begin with 0x00, so the forms cannot be confused.
 """
 
 import base64
@@ -52,7 +53,7 @@ class Line(NamedTuple):
 
 def lines_of(versions: list[Contract]) -> list[Line]:
     """Return the fields of the message of the last of `versions`, numbered for good."""
-    kind = versions[-1].name
+    kind = versions[-1].kind
     known = {each.name: each for each in members_of(RECORDS[kind])}
     numbers: dict[str, int] = {}
     for contract in (standard(kind), *versions):
@@ -83,11 +84,10 @@ def _line(name: str, number: int, field: Field, member: Member | None) -> Line:
 
 def _messages(versions: list[Contract]) -> dict[str, list[Line]]:
     """Return the messages of a file, the record's first, those it uses behind it."""
-    record = RECORDS[versions[-1].name]
     lines = lines_of(versions)
-    found = {record.__name__: lines}
+    found = {versions[-1].record_name: lines}
     used = {line.type for line in lines}
-    for member in members_of(record):
+    for member in members_of(RECORDS[versions[-1].kind]):
         if member.type == "object":
             found[member.name.capitalize()] = [
                 Line(each.name, place, _SCALARS[each.type])
@@ -254,6 +254,8 @@ class _Reader:
         self._registry = registry
         self._kind: Kind = kind
         self._latest = _layout(tuple(_File.of(registry.versions(kind))))
+        own = registry.gate(kind).own
+        self._own = {name: _layout(tuple(_File.of(registry.versions(name)))) for name in own}
 
     def __call__(self, part: memoryview) -> Any:
         """Return the object of a message, or the fault of one that cannot be read."""
@@ -262,6 +264,9 @@ class _Reader:
             if len(part) and part[0] == 0:
                 layout, part = self._framed(part)
             message = layout.parse(part)
+            if self._own and layout is self._latest and message.type in self._own:
+                layout = self._own[message.type]
+                message = layout.parse(part)
         except Invalid as error:
             return Fault(error.code, error.message)
         except Exception as error:  # whatever the library meets in bytes from outside
@@ -273,7 +278,7 @@ class _Reader:
         contract = self._registry.framed(number, self._kind, "protobuf")
         if len(part) <= _HEAD_BYTES or part[_HEAD_BYTES] != 0:
             raise Invalid("message_index", "The record is the first message of its file (index 0).")
-        versions = self._registry.versions(self._kind)[: contract.version]
+        versions = self._registry.versions(contract.name)[: contract.version]
         return _layout(tuple(_File.of(versions))), part[_HEAD_BYTES + 1 :]
 
 

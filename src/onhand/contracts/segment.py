@@ -7,7 +7,7 @@ event's name in lower case with underscores. `userId` is our user, `anonymousId`
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any, Final, TypeVar, cast
 
 import msgspec
@@ -62,8 +62,11 @@ def parse_segment(
     return collect(outcomes, lambda index: bytes(parts[index]), limits)
 
 
-def to_events(message: Mapping[str, Any], kind: str | None = None) -> list[dict[str, Any]] | Fault:
-    """Return the events of one message as objects."""
+def to_events(
+    message: Mapping[str, Any], kind: str | None = None, own: Container[str] = ()
+) -> list[dict[str, Any]] | Fault:
+    """Return the events of one message as objects. Properties that events do not have are left
+    out, but for events in `own`, which have a contract that knows them."""
     kind = _text(message.get("type")) or kind
     if not kind:
         return Fault("missing_field", "A Segment message needs `type`.", "type")
@@ -77,7 +80,8 @@ def to_events(message: Mapping[str, Any], kind: str | None = None) -> list[dict[
         return Fault("missing_field", "A Segment `track` needs `event`, its name.", "event")
     ours = _BY_LOWER.get(name.lower())
     if ours is None:
-        return [common | _product(properties) | {"type": _name(name)}]
+        more = properties if _name(name) in own else {}
+        return [{**more, **common, **_product(properties), "type": _name(name)}]
     if ours == "search":
         return [common | {"type": ours, "query": properties.get("query")}]
     products = properties.get("products")
@@ -102,7 +106,7 @@ def _read(
         return Fault("malformed", f"The message is not JSON: {error}.")
     if not isinstance(message, dict):
         return Fault("wrong_type", "A Segment message is an object.")
-    found = to_events(cast("dict[str, Any]", message), kind)
+    found = to_events(cast("dict[str, Any]", message), kind, gate.own)
     if isinstance(found, Fault):
         return found
     outcomes = [gate.read(event, now_ms) for event in found]

@@ -148,8 +148,9 @@ class DeadLetterStore:
         """Give letters the reason for which they were refused again."""
         with self._using, self._file:
             self._file.executemany(
-                "UPDATE letters SET version = ?, code = ?, message = ?, field = ? WHERE number = ?",
-                [(x.version, x.code, x.message, x.field, x.number) for x in letters],
+                "UPDATE letters SET contract = ?, version = ?, code = ?, message = ?, field = ? "
+                "WHERE number = ?",
+                [(x.contract, x.version, x.code, x.message, x.field, x.number) for x in letters],
             )
 
     def purge(self, which: LetterFilter = ALL) -> int:

@@ -1,7 +1,6 @@
 """The other routes: catalogue entries, decision records, probes, metrics, documentation."""
 
 import asyncio
-from functools import cached_property
 from importlib.resources import files
 from typing import Any
 
@@ -13,6 +12,7 @@ from onhand import __version__
 from onhand.contracts.batch import parse_feast, parse_features, parse_item_patch
 from onhand.contracts.errors import Unknown
 from onhand.contracts.records import ItemDelete, ItemPatch
+from onhand.contracts.registry import Registry
 from onhand.serving.body import read_body
 from onhand.serving.openapi import build_openapi
 from onhand.serving.service import Service
@@ -28,6 +28,7 @@ class AdminRoutes:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._encode = msgspec.json.Encoder().encode
+        self._openapi: tuple[Registry, bytes] | None = None
 
     async def get_item(self, request: Request) -> Response:
         """Answer a catalogue entry with its live facts."""
@@ -85,8 +86,11 @@ class AdminRoutes:
         return self._json({"ready": True, "offset": self._service.engine.offset})
 
     async def openapi(self, _request: Request) -> Response:
-        """Answer the OpenAPI document."""
-        return Response(self._openapi, media_type=_JSON)
+        """Answer the OpenAPI document, by the contracts of the moment."""
+        registry = self._service.engine.contracts
+        if self._openapi is None or self._openapi[0] is not registry:
+            self._openapi = registry, self._encode(build_openapi(__version__, registry))
+        return Response(self._openapi[1], media_type=_JSON)
 
     async def docs(self, _request: Request) -> Response:
         """Answer the documentation page."""
@@ -95,10 +99,6 @@ class AdminRoutes:
     async def landing(self, _request: Request) -> Response:
         """Answer the first page."""
         return _page("landing.html")
-
-    @cached_property
-    def _openapi(self) -> bytes:
-        return self._encode(build_openapi(__version__))
 
     async def _body(self, request: Request) -> bytes:
         self._service.require_ready()

@@ -6,7 +6,6 @@ from msgspec import Meta, Struct
 
 from onhand.contracts.contract import Contract, Draft
 from onhand.contracts.letters import LetterFilter, LetterStats, RetryReport
-from onhand.contracts.shapes import Kind
 from onhand.serving.route import (
     ADMIN,
     ANY_KEY,
@@ -37,7 +36,9 @@ _LETTERS: Final = "Dead letters"
 _SEGMENT: Final = "Segment"
 _REGISTRY: Final = "Schema registry"
 
-_NAME = Parameter("name", "path", Kind, "The kind of record: `events`, `items` or `signals`.")
+_NAME = Parameter(
+    "name", "path", str, "`events`, `items`, `signals`, or an event type of the app's own."
+)
 _VERSION = Parameter(
     "version",
     "query",
@@ -50,7 +51,7 @@ _FORMAT = Parameter(
 )  # fmt: skip
 _NUMBER = Parameter("number", "path", Annotated[int, Meta(ge=1)], "The letter's number.")
 _WHICH = (
-    Parameter("contract", "query", Kind, "Only those of this contract."),
+    Parameter("contract", "query", str, "Only those of this contract."),
     Parameter("code", "query", str, "Only those refused for this reason."),
     Parameter("source", "query", str, "Only those that came by this route or file."),
     Parameter("limit", "query", Annotated[int, Meta(ge=1, le=1000)], "How many at most.", 100),

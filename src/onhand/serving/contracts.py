@@ -35,7 +35,7 @@ class ContractRoutes:
         """Answer the latest version of every contract."""
         self._service.require_ready()
         registry = self._service.engine.contracts
-        return json_response([registry.version(kind) for kind in registry.kinds])
+        return json_response([registry.version(name) for name in registry.names])
 
     async def get_contract(self, request: Request) -> Response:
         """Answer one contract, or a schema made from it."""

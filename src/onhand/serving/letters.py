@@ -10,7 +10,6 @@ from starlette.responses import Response
 
 from onhand.contracts.errors import Invalid, Unavailable, Unknown
 from onhand.contracts.letters import DeadLetter, LetterFilter
-from onhand.contracts.shapes import Kind
 from onhand.log.dead_letters import DeadLetterStore
 from onhand.serving.contract_routes import Purged
 from onhand.serving.responses import json_response, read_object, read_query
@@ -22,7 +21,7 @@ __all__ = ["LetterRoutes"]
 class Listing(Struct, forbid_unknown_fields=True):
     """Which letters to list."""
 
-    contract: Kind | None = None
+    contract: str | None = None
     code: str | None = None
     source: str | None = None
     limit: Annotated[int, Meta(ge=1, le=1000)] = 100

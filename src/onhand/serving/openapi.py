@@ -1,11 +1,13 @@
-"""The OpenAPI 3.1 document, generated from the route table and the msgspec types."""
+"""The OpenAPI 3.1 document, generated from the route table, the msgspec types and the contracts."""
 
 from http import HTTPStatus
 from typing import Any, Final
 
 import msgspec
 
-from onhand.contracts.json_schema import untagged
+from onhand.contracts.json_schema import json_schema, untagged
+from onhand.contracts.records import Event
+from onhand.contracts.registry import Registry
 from onhand.serving.problems import Problem
 from onhand.serving.route import JSON, NDJSON, PROBLEM, Answer, Body, Parameter, Route
 from onhand.serving.routes import ROUTES
@@ -13,12 +15,13 @@ from onhand.serving.routes import ROUTES
 __all__ = ["build_openapi"]
 
 _KEY_PROBLEMS: Final = (401, 403, 429)
+_STANDARD: Final = Registry()
 _REF: Final = "#/components/schemas/{name}"
 
 
-def build_openapi(version: str) -> dict[str, Any]:
-    """Return the whole document."""
-    schemas = _Schemas()
+def build_openapi(version: str, registry: Registry = _STANDARD) -> dict[str, Any]:
+    """Return the whole document; records are described by the latest contracts."""
+    schemas = _Schemas(registry)
     paths: dict[str, dict[str, Any]] = {}
     for route in ROUTES:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, schemas)
@@ -42,13 +45,24 @@ def build_openapi(version: str) -> dict[str, Any]:
 
 
 class _Schemas:
-    """All types of the table as JSON schemas, named once."""
+    """All types of the table as JSON schemas, named once; records as their contracts say."""
 
-    def __init__(self) -> None:
+    def __init__(self, registry: Registry) -> None:
         types = [Problem, *_types_of(ROUTES)]
         found, components = msgspec.json.schema_components(types, ref_template=_REF)
         self._by_type = list(zip(types, found, strict=True))
         self.components = {name: untagged(schema) for name, schema in components.items()}
+        latest = [registry.version(name) for name in registry.names]
+        for contract in latest:
+            described = json_schema(contract, _REF)
+            del described["$schema"]
+            described.pop("$defs", None)
+            self.components[contract.record_name] = described
+        self._own = [
+            {"$ref": _REF.format(name=contract.record_name)}
+            for contract in latest
+            if contract.name != contract.kind
+        ]
 
     def of(self, type_: Any) -> dict[str, Any]:
         """The schema of a type of the table."""
@@ -57,6 +71,8 @@ class _Schemas:
     def of_body(self, body: Body) -> dict[str, Any]:
         """The schema of one object of a body, less the fields that the path holds."""
         reference = self.of(body.type)
+        if body.type is Event and self._own:
+            return {"anyOf": [reference, *self._own]}
         if not body.without:
             return reference
         name = reference["$ref"].rpartition("/")[2]

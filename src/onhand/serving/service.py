@@ -15,11 +15,10 @@ import msgspec
 from onhand import redelivery
 from onhand.contracts.answers import IngestReport
 from onhand.contracts.batch import Limits, Parsed, Refusal, TooLarge, merge, refusals
-from onhand.contracts.contract import Contract
 from onhand.contracts.errors import Fault, Invalid, OnhandError, Unavailable
 from onhand.contracts.formats import JSON, NDJSON, TEXT
 from onhand.contracts.gate import Gate
-from onhand.contracts.letters import DeadLetter, LetterFilter, RetryReport
+from onhand.contracts.letters import LetterFilter, RetryReport, letters_of
 from onhand.contracts.records import Control, Record
 from onhand.contracts.shapes import Kind
 from onhand.engine import Engine
@@ -157,7 +156,7 @@ class Service:
             raise
         except Invalid as error:
             fault = Fault(error.code, error.message)
-            await self._keep(gate.contract, [Refusal(0, fault, content)], media, source)
+            await self._keep(gate, [Refusal(0, fault, content)], media, source)
             raise
         finally:
             self.monitor.note("decode", time.perf_counter() - began_s)
@@ -165,8 +164,8 @@ class Service:
         if not parsed.rejected and not report.rejected:
             self.metrics.count_report(gate.label, report)
             return report
-        refused = refusals(parsed, report)
-        await self._keep(gate.contract, refused, _PART_MEDIA.get(media, media), source)
+        refused = refusals(gate, parsed, report)
+        await self._keep(gate, refused, _PART_MEDIA.get(media, media), source)
         report = merge(parsed, report, self.limits)
         self.metrics.count_report(gate.label, report)
         return report
@@ -201,33 +200,22 @@ class Service:
         return msgspec.structs.replace(total, remaining=remaining, offset=engine.offset)
 
     async def _keep(
-        self, contract: Contract, refused: Sequence[Refusal], media: str, source: str
+        self, gate: Gate[Any], refused: Sequence[Refusal], media: str, source: str
     ) -> None:
         for refusal in refused:
-            self.metrics.count_refusal(contract.label, refusal.fault.code)
-        if self._keeper is None:
-            return
-        now_ms = self.now_ms()
-        await self._keeper.keep(
-            [
-                DeadLetter(
-                    contract.name,
-                    contract.version,
-                    *refusal.fault,
-                    source=source,
-                    content_type=media,
-                    time_ms=now_ms,
-                    raw=refusal.raw,
-                )
-                for refusal in refused
-            ]
-        )
+            self.metrics.count_refusal(gate.judge(refusal.fault).label, refusal.fault.code)
+        if self._keeper is not None:
+            await self._keeper.keep(letters_of(gate, refused, source, media, self.now_ms()))
 
     async def _load_and_write(self) -> None:
         try:
             await self._warm_up()
             await asyncio.to_thread(self.engine.load, self._note_progress)
         except _StoppedLoadingError:
+            return
+        except Invalid as error:
+            _log.error("the app does not fit the log: %s", error.message)
+            self.on_failure()
             return
         except Exception:
             _log.exception("the log could not be loaded")

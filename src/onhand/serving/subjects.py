@@ -16,8 +16,7 @@ from onhand.contracts.avro import avro_schema
 from onhand.contracts.errors import OnhandError, Unknown
 from onhand.contracts.json_schema import json_schema
 from onhand.contracts.protobuf import proto_base64, proto_text, same_proto
-from onhand.contracts.registry import FORMATS, Format, Registry, SchemaId
-from onhand.contracts.shapes import Kind
+from onhand.contracts.registry import FORMATS, Format, Registry
 from onhand.serving.responses import json_response, read_object
 from onhand.serving.service import Service
 
@@ -54,7 +53,7 @@ class Asked(Struct):
 
 class _Subject(NamedTuple):
     name: str
-    kind: Kind
+    contract: str
     format: Format
 
 
@@ -67,19 +66,19 @@ class SubjectRoutes:
     async def list_subjects(self, _request: Request) -> Response:
         """Answer all subjects."""
         registry = self._registry
-        names = [_name(kind, format_) for kind in registry.kinds for format_ in FORMATS]
+        names = [_name(contract, format_) for contract in registry.names for format_ in FORMATS]
         return json_response(names, media=_MEDIA)
 
     async def list_subject_versions(self, request: Request) -> Response:
         """Answer the versions of a subject."""
         subject = self._subject(request)
-        count = len(self._registry.versions(subject.kind))
+        count = len(self._registry.versions(subject.contract))
         return json_response(list(range(1, count + 1)), media=_MEDIA)
 
     async def get_subject_version(self, request: Request) -> Response:
         """Answer one version of a subject."""
         subject = self._subject(request)
-        count = len(self._registry.versions(subject.kind))
+        count = len(self._registry.versions(subject.contract))
         text: str = request.path_params["version"]
         if text in ("latest", "-1"):
             return json_response(self._describe(subject, count, _serialized(request)), media=_MEDIA)
@@ -104,9 +103,10 @@ class SubjectRoutes:
             raise RegistryError(
                 42201,
                 "Schemas are registered as contracts here: `onhand contracts register`, or "
-                f"POST /v1/contracts/{subject.kind}.",
+                f"POST /v1/contracts/{subject.contract}.",
             ) from None
-        return json_response({"id": _id(subject, version)}, media=_MEDIA)
+        number = self._registry.number(subject.contract, version, subject.format)
+        return json_response({"id": number}, media=_MEDIA)
 
     async def get_schema(self, request: Request) -> Response:
         """Answer the schema of an id."""
@@ -116,7 +116,7 @@ class SubjectRoutes:
             found, _ = self._registry.schema(number)
         except Unknown as error:
             raise RegistryError(40403, error.message) from None
-        subject = _Subject(_name(found.kind, found.format), found.kind, found.format)
+        subject = _Subject(_name(found.name, found.format), found.name, found.format)
         described = self._describe(subject, found.version, _serialized(request))
         return json_response(
             {"schema": described["schema"], "schemaType": described["schemaType"]}, media=_MEDIA
@@ -133,10 +133,10 @@ class SubjectRoutes:
 
     def _subject(self, request: Request) -> _Subject:
         name: str = request.path_params["subject"]
-        for kind in self._registry.kinds:
+        for contract in self._registry.names:
             for format_ in FORMATS:
-                if name == _name(kind, format_):
-                    return _Subject(name, kind, format_)
+                if name == _name(contract, format_):
+                    return _Subject(name, contract, format_)
         raise RegistryError(40401, f"Subject {name[:100]!r} not found.")
 
     def _describe(
@@ -145,13 +145,13 @@ class SubjectRoutes:
         return {
             "subject": subject.name,
             "version": version,
-            "id": _id(subject, version),
+            "id": self._registry.number(subject.contract, version, subject.format),
             "schemaType": _TYPES[subject.format],
             "schema": self._schema(subject, version, serialized),
         }
 
     def _schema(self, subject: _Subject, version: int, serialized: bool = False) -> str:
-        versions = self._registry.versions(subject.kind)[:version]
+        versions = self._registry.versions(subject.contract)[:version]
         if subject.format == "protobuf":
             return proto_base64(versions) if serialized else proto_text(versions)
         make = avro_schema if subject.format == "avro" else json_schema
@@ -159,23 +159,19 @@ class SubjectRoutes:
 
     def _find(self, subject: _Subject, asked: Asked) -> int:
         """Return the version that has the schema, the latest first."""
-        for version in range(len(self._registry.versions(subject.kind)), 0, -1):
+        for version in range(len(self._registry.versions(subject.contract)), 0, -1):
             if _is_same(subject.format, asked.schema, self._schema(subject, version)):
                 return version
         raise RegistryError(40403, "Schema not found.")
 
 
-def _name(kind: Kind, format_: Format) -> str:
-    return f"{kind}-value" if format_ == "avro" else f"{kind}-{format_}-value"
+def _name(contract: str, format_: Format) -> str:
+    return f"{contract}-value" if format_ == "avro" else f"{contract}-{format_}-value"
 
 
 def _serialized(request: Request) -> bool:
     """Whether Protobuf is asked for compiled, as Python's client does."""
     return b"format=serialized" in request.scope["query_string"]
-
-
-def _id(subject: _Subject, version: int) -> int:
-    return SchemaId(subject.kind, version, subject.format).number
 
 
 def _is_same(format_: Format, asked: str, own: str) -> bool:
