@@ -6,17 +6,20 @@
     shop = onhand.App(zone="Europe/London")
     shop.feature(count("click", by="item", window="5m"))
     shop.event("wishlist_add", {"list": onhand.Field("string", required=True)})
+    shop.slot("home", static=["gift-card", "mug"])
 
 `onhand serve shop.py` loads such a file. The ready-made features are there unless `ready=False`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 import msgspec
 
 from onhand.contracts.contract import Contract, Draft, Field, declare
 from onhand.contracts.errors import Invalid
+from onhand.contracts.requests import SLOTS, Slot
+from onhand.decision.ladder import SlotRule
 from onhand.features.declare import Feature
 from onhand.features.ready import READY
 from onhand.features.set import FeatureSet
@@ -35,6 +38,8 @@ class App:
         self._features: dict[str, Feature] = {}
         self.events: dict[str, Draft] = {}
         """The event types of the shop's own, and what their contracts change of that of events."""
+        self.slots: dict[Slot, SlotRule] = dict.fromkeys(SLOTS, SlotRule())
+        """What is declared of each slot."""
         self._set: FeatureSet | None = None
         self._register(READY if ready else ())
 
@@ -76,6 +81,15 @@ class App:
             raise ValueError(f"event type {name!r}: {error}") from None
         self.events[name] = draft
         return contract
+
+    def slot(self, name: Slot, *, deadline_ms: float = 50.0, static: Sequence[str] = ()) -> None:
+        """Declare how soon a slot's page must be answered, and the item ids to show, best first,
+        when nothing else can be. Raises `ValueError`."""
+        if name not in SLOTS:
+            raise ValueError(f"there is no slot {name!r}; there are {', '.join(SLOTS)}")
+        if not 1 <= deadline_ms <= 10_000:
+            raise ValueError(f"`deadline_ms` is {deadline_ms}; give 1 to 10,000")
+        self.slots[name] = SlotRule(deadline_ms, tuple(static))
 
     @property
     def features(self) -> FeatureSet:

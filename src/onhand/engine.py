@@ -6,9 +6,10 @@ it, and answers page reads between the steps of the others; `write` is all three
 `commit`, `save` and `snapshot` belongs to one thread, and `snapshot` may not run beside `apply`.
 """
 
+import logging
 import secrets
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -35,7 +36,15 @@ from onhand.contracts.records import Context, Record
 from onhand.contracts.registry import Registry, control_of
 from onhand.contracts.requests import RecommendRequest, Slot
 from onhand.contracts.shapes import RECORDS, Kind
-from onhand.decision.decide import decide
+from onhand.decision.decide import Page, decide
+from onhand.decision.ladder import (
+    LOADING,
+    POPULAR_PLAN,
+    Fall,
+    SlotRule,
+    choose_static,
+    descend,
+)
 from onhand.decision.records import MODEL, DecisionRecord, Vectors
 from onhand.decision.replay import Explanation, explain
 from onhand.decision.slots import PLANS, SIMILAR, Plan
@@ -56,6 +65,8 @@ from onhand.state.state import Dump, Limits, State
 from onhand.steps import STEP_RECORDS, Steps, finish
 
 __all__ = ["DecisionRecord", "Engine"]
+
+_log = logging.getLogger("onhand")
 
 VARIANT = "control"
 ERRORS_LISTED = 100
@@ -83,8 +94,11 @@ class Engine:
         app = app or App()
         self.features = app.features
         self._declared = app.events
+        self._rules: Mapping[Slot, SlotRule] = app.slots
         self.kept_off: dict[str, int] = dict.fromkeys(REASONS[1:], 0)
         """How many items each barrier has kept off pages."""
+        self.degraded: Counter[tuple[str | None, str]] = Counter()
+        """How many answers came from each lower step of the ladder, and why."""
         self.unlisted: dict[str, int] = {"events": 0, "signals": 0}
         """How many records were taken that name an item which is not in the catalogue."""
         self._log = log
@@ -279,9 +293,25 @@ class Engine:
             raise Invalid("request", f"{error}.") from None
         return self.decide(request, now_ms)
 
-    def decide(self, request: RecommendRequest, now_ms: int | None = None) -> Recommendation:
-        """Answer a request that has been checked."""
-        return self._answer(request, request.slot, PLANS[request.slot], now_ms)
+    def decide(
+        self,
+        request: RecommendRequest,
+        now_ms: int | None = None,
+        waited_ms: float = 0.0,
+        hurry: bool = False,
+    ) -> Recommendation:
+        """Answer a request that has been checked, by the best step of the ladder that there is
+        time for: it has waited `waited_ms` already, and `hurry` asks for a cheap answer.
+
+        Raises `Unavailable` where the log is not folded yet and the app declares no list.
+        """
+        if not self.answers(request.slot):
+            self._check_ready()
+        return self._answer(request, request.slot, PLANS[request.slot], now_ms, waited_ms, hurry)
+
+    def answers(self, slot: Slot) -> bool:
+        """Whether a page of `slot` gets an answer now, if only a declared list."""
+        return self.ready or bool(self._rules[slot].static)
 
     def similar(self, item: str, n: int = 10, now_ms: int | None = None) -> Recommendation:
         """Answer what goes with an item, whoever asks. Raises `Unknown`."""
@@ -291,14 +321,20 @@ class Engine:
         return self._answer(request, "similar", SIMILAR, now_ms)
 
     def _answer(
-        self, request: RecommendRequest, slot: str, plan: Plan, now_ms: int | None
+        self,
+        request: RecommendRequest,
+        slot: str,
+        plan: Plan,
+        now_ms: int | None,
+        waited_ms: float = 0.0,
+        hurry: bool = False,
     ) -> Recommendation:
         began_ns = time.perf_counter_ns()
-        self._check_ready()
         if now_ms is None:
             now_ms = _now_ms()
-        page = decide(self._state, self._sight, request, plan, now_ms, self._pool)
-        self._count_kept_off()
+        fall, page = self._descend(request, plan, now_ms, waited_ms, hurry)
+        if fall.step is not None:
+            self.degraded[fall] += 1
         self._decided += 1
         answer = Recommendation(
             decision=f"{self._run}-{self._decided:x}",
@@ -307,7 +343,7 @@ class Engine:
             tier=page.tier,
             model=MODEL,
             variant=VARIANT,
-            degraded=None,
+            degraded=fall.step,
             items=page.items,
             took_us=(time.perf_counter_ns() - began_ns) // 1000,
         )
@@ -316,6 +352,27 @@ class Engine:
             record = DecisionRecord(request, now_ms, answer, self.features.version, vectors=vectors)
             self._decisions.put(answer.decision, self._encode(record))
         return answer
+
+    def _descend(
+        self, request: RecommendRequest, plan: Plan, now_ms: int, waited_ms: float, hurry: bool
+    ) -> tuple[Fall, Page]:
+        """Return the first step of the ladder that gives a page, and the page: an empty one where
+        even the last fails."""
+        rule = self._rules[request.slot]
+        fall = LOADING
+        for fall in descend(rule, waited_ms, hurry) if self.ready else (LOADING,):
+            try:
+                if fall.step == "static":
+                    items = choose_static(self._state, request, rule.static, self.ready)
+                    return fall, Page(items, "none")
+                steps = POPULAR_PLAN if fall.step == "popular" else plan
+                page = decide(self._state, self._sight, request, steps, now_ms, self._pool)
+                self._count_kept_off()
+            except Exception:
+                _log.exception("a page was not made: step %s, %r", fall.step or "fresh", request)
+            else:
+                return fall, page
+        return fall, Page([], "none")
 
     def item(self, id: str, now_ms: int | None = None) -> ItemFacts:
         """Return an item's entry and how it stands now. Raises `Unknown`."""

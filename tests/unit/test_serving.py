@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from onhand import engine
 from onhand.contracts.records import Record
 from onhand.engine import Engine
 from onhand.log.memory import MemoryLog
@@ -194,12 +195,13 @@ def test_a_page_gets_an_answer_whatever_happens(monkeypatch: pytest.MonkeyPatch)
         def fail(*_: object) -> None:
             raise ZeroDivisionError
 
-        monkeypatch.setattr(site.engine, "decide", fail)
+        monkeypatch.setattr(engine, "decide", fail)
         answer = await site.page()
         assert answer.status_code == 200
         assert (answer.json()["degraded"], answer.json()["items"]) == ("static", [])
         assert (
-            'onhand_decisions_total{degraded="static"' in (await site.client.get("/metrics")).text
+            'onhand_degraded_total{reason="error",step="static"} 1.0'
+            in (await site.client.get("/metrics")).text
         )
 
     run(test)

@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from onhand.contracts.answers import Recommendation
 from onhand.decision.decide import decide
+from onhand.decision.ladder import POPULAR_PLAN, choose_static
 from onhand.decision.records import MODEL, DecisionRecord
 from onhand.decision.slots import PLANS, SIMILAR, Plan
 from onhand.features.set import Asker, Vector
@@ -60,11 +61,18 @@ class Explanation(Struct, frozen=True):
 
 def plan_of(record: DecisionRecord) -> Plan:
     """Return the plan that a recorded decision followed."""
+    if record.answer.degraded == "popular":
+        return POPULAR_PLAN
     return SIMILAR if record.answer.slot == "similar" else PLANS[record.request.slot]
 
 
 def again(state: State, record: DecisionRecord, pool: Pool, model: str = MODEL) -> Recommendation:
-    """Return the answer that `state`, as of the record's offset, gives to the same request."""
+    """Return the answer that `state`, as of the record's offset, gives to the same request. Of a
+    static list, which is the app's, only what was shown is known: that is filtered again."""
+    if record.answer.degraded == "static":
+        shown = [item.id for item in record.answer.items]
+        items = choose_static(state, record.request, shown, whole=False)
+        return msgspec.structs.replace(record.answer, as_of=state.offset, items=items)
     page = decide(state, sight_of(state), record.request, plan_of(record), record.now_ms, pool)
     return msgspec.structs.replace(
         record.answer, as_of=state.offset, tier=page.tier, model=model, items=page.items

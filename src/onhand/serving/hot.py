@@ -1,12 +1,10 @@
 """The hot routes: one bare ASGI callable each, no framework between the socket and the engine."""
 
-import logging
 from collections.abc import Sequence
 from functools import partial
 from time import perf_counter
 from typing import Final
 from urllib.parse import unquote
-from uuid import uuid4
 
 import msgspec
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -15,7 +13,7 @@ from onhand.contracts.answers import IngestReport, Recommendation
 from onhand.contracts.batch import parse_recommend
 from onhand.contracts.errors import OnhandError, Unknown
 from onhand.contracts.formats import parse
-from onhand.contracts.requests import SLOTS, RecommendRequest
+from onhand.contracts.requests import SLOTS, RecommendRequest, Slot
 from onhand.contracts.shapes import Kind
 from onhand.serving.body import read_body
 from onhand.serving.problems import Header, HttpError, method_not_allowed, send_json, send_problem
@@ -25,7 +23,6 @@ from onhand.serving.service import Service
 
 __all__ = ["HotRoutes"]
 
-_log = logging.getLogger("onhand")
 _RECOMMEND: Final = "/v1/recommend/"
 _SIMILAR: Final = "/v1/similar/"
 
@@ -41,6 +38,7 @@ class HotRoutes:
         self._service = service
         self._engine = service.engine
         self._metrics = service.metrics
+        self._monitor = service.monitor
         self._encode = msgspec.json.Encoder().encode
         self._slots = {(_RECOMMEND + slot).encode(): slot for slot in SLOTS}
         self._exact: dict[str, ASGIApp] = {
@@ -80,12 +78,13 @@ class HotRoutes:
         self._metrics.page_seconds.observe(perf_counter() - began_s)
         return answer
 
-    async def _recommend(self, slot: str, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _recommend(self, slot: Slot, scope: Scope, receive: Receive, send: Send) -> None:
         began_s = perf_counter()
         method: str = scope["method"]
         status = 200
         try:
-            self._service.require_ready()
+            if not self._engine.answers(slot):
+                self._service.require_ready()
             if method == "GET" or method == "HEAD":
                 request = parse_recommend_query(slot, scope["query_string"])
             elif method == "POST":
@@ -108,17 +107,8 @@ class HotRoutes:
         return parse_recommend(body.content, slot)
 
     def _decide(self, request: RecommendRequest) -> Recommendation:
-        """Decide and count; whatever happens a page gets an answer, an empty one if need be."""
-        try:
-            answer = self._engine.decide(request, self._service.now_ms())
-        except OnhandError:
-            raise
-        except Exception:
-            decision = f"failed-{uuid4().hex[:12]}"
-            _log.exception("decision %s for %r failed", decision, request)
-            answer = Recommendation(
-                decision, request.slot, self._engine.offset, "none", "none", "none", "static", [], 0
-            )
+        waited_ms = self._monitor.waited_s * 1000
+        answer = self._engine.decide(request, self._service.now_ms(), waited_ms)
         self._metrics.decisions[answer.tier, answer.degraded] += 1
         return answer
 

@@ -59,6 +59,8 @@ class Metrics(Collector):
     def __init__(self) -> None:
         self.requests: defaultdict[tuple[str, int], int] = defaultdict(int)
         self.decisions: defaultdict[tuple[str, str | None], int] = defaultdict(int)
+        self.degraded: Mapping[tuple[str | None, str], int] = {}
+        """Answers by the step of the ladder and the reason for it."""
         self.page_seconds = Histogram(SECONDS)
         self.ingest_seconds = Histogram(SECONDS)
         self.commit_seconds = Histogram(SECONDS)
@@ -105,6 +107,12 @@ class Metrics(Collector):
         for (tier, degraded), count in list(self.decisions.items()):
             decisions.add_metric([tier, degraded or "no"], count)
         yield decisions
+        degraded = CounterMetricFamily(
+            "onhand_degraded", "Answers that were not the best, and why.", labels=["step", "reason"]
+        )
+        for (step, reason), count in list(self.degraded.items()):
+            degraded.add_metric([step or "no", reason], count)
+        yield degraded
         yield from self._records()
         yield self.page_seconds.family(
             "onhand_page_read_seconds", "Time from a page read's first byte of work to its answer."

@@ -298,6 +298,7 @@ class Service:
 
     def _describe_gauges(self) -> None:
         monitor = self.monitor
+        self.metrics.degraded = self.engine.degraded
         self.metrics.histograms |= {
             "onhand_event_loop_stretch_seconds": (
                 "How long a stretch of work kept the event loop: folding, reading a body, ...",

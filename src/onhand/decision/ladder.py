@@ -1,0 +1,89 @@
+"""The ladder: an answer for every page, the best that time and health allow.
+
+    fresh     the slot's plan, with the visitor's prepared list where there is one
+    stale     the same with a list that does not know the visitor's latest events yet
+    popular   what is popular for the context: when there is no time left, or deciding failed
+    static    the list that the app declares: when that failed too, or the log is not folded yet
+
+Live stock, holds and exclusions apply on every step.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Final, Literal, NamedTuple
+
+import numpy as np
+
+from onhand.contracts.answers import RecommendedItem
+from onhand.contracts.requests import RecommendRequest
+from onhand.decision.slots import Plan
+from onhand.retrieval.sources import POPULAR, POPULAR_IN_COUNTRY
+from onhand.state.state import State
+
+__all__ = ["LOADING", "POPULAR_PLAN", "Fall", "SlotRule", "Step", "choose_static", "descend"]
+
+Step = Literal["stale", "popular", "static"] | None
+"""A step of the ladder, as the answer's `degraded` says it; None is the best."""
+
+POPULAR_PLAN: Final = Plan(
+    np.array([POPULAR_IN_COUNTRY, POPULAR], np.int64), np.array([1.0, 0.5]), repeat_bought=False
+)
+_DECIDING_MS: Final = 2.0
+"""Time that a decision is given: more than its p99."""
+
+
+class SlotRule(NamedTuple):
+    """What an app declares of a slot: how soon a page must be answered, and the ids of the last
+    step's list, best first."""
+
+    deadline_ms: float = 50.0
+    static: tuple[str, ...] = ()
+
+
+class Fall(NamedTuple):
+    """A step, and why it is not a better one."""
+
+    step: Step
+    reason: str
+
+
+LOADING: Final = Fall("static", "loading")
+"""The one step there is before the log is folded."""
+
+
+def descend(rule: SlotRule, waited_ms: float, hurry: bool) -> Iterator[Fall]:
+    """Yield the steps to try, best first, for a request that has waited `waited_ms` already;
+    `hurry` says that the server has more to do than it can."""
+    if hurry:
+        yield Fall("popular", "overload")
+    elif waited_ms + _DECIDING_MS > rule.deadline_ms:
+        yield Fall("popular", "deadline")
+    else:
+        yield Fall(None, "")
+        yield Fall("popular", "error")
+    yield Fall("static", "error")
+
+
+def choose_static(
+    state: State, request: RecommendRequest, ids: Sequence[str], whole: bool
+) -> list[RecommendedItem]:
+    """Return the first `request.n` of `ids` that may be shown. `whole` says that the state is
+    folded to its end: until then an item it has not seen may be shown."""
+    chosen: list[RecommendedItem] = []
+    barred = {*request.exclude, request.item}
+    for id in ids:
+        row = state.items.rows.get(id, 0)
+        if id in barred or (state.item.blocked[row] if row else whole):
+            continue
+        price_cents, stock = int(state.item.price_cents[row]), int(state.item.stock[row])
+        chosen.append(
+            RecommendedItem(
+                id,
+                0.0,
+                "static",
+                None if price_cents < 0 or not row else price_cents / 100,
+                None if stock < 0 or not row else stock,
+            )
+        )
+        if len(chosen) == request.n:
+            break
+    return chosen
