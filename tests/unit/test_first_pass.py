@@ -7,6 +7,8 @@ from onhand.contracts.records import Event, Item, Record, Signal
 from onhand.contracts.requests import RecommendRequest
 from onhand.decision.decide import decide
 from onhand.decision.slots import PLANS
+from onhand.engine import Engine
+from onhand.log.memory import MemoryLog
 from onhand.retrieval import first_pass
 from onhand.retrieval.first_pass import Found, find, keep_best, make_scratch
 from onhand.retrieval.listed import Listed
@@ -38,7 +40,7 @@ def state() -> State:
 
 def found_for(state: State, session: str) -> Found:
     visitor = find_visitor(state, RecommendRequest("home", session=session))
-    return find(sight_of(state), visitor, START_MS + 700_000, make_scratch(LIMITS.items))
+    return find(state, sight_of(state), visitor, START_MS + 700_000, make_scratch(state))
 
 
 def test_candidates_are_many_and_may_all_be_shown(state: State):
@@ -53,17 +55,17 @@ def test_every_source_scales_to_one_and_the_label_is_the_greatest(state: State):
     found = found_for(state, "s1")
     best = found.parts.max(axis=0)
     spoken = {name for name, value in zip(SOURCES, best, strict=True) if value > 0}
-    assert {"transitions", "copurchases", "popular", "newest"} <= spoken
+    assert {"transitions", "copurchases", "popular", "newest", "sessions"} <= spoken
     assert set(np.round(best, 6).tolist()) <= {0.0, 1.0}
     labelled = found.parts[np.arange(len(found.items)), found.source]
     assert np.array_equal(labelled, found.parts.max(axis=1))
 
 
 def test_the_same_state_gives_the_same_candidates_in_any_scratch(state: State):
-    scratch, sight = make_scratch(LIMITS.items), sight_of(state)
+    scratch, sight = make_scratch(state), sight_of(state)
     for session in ("s1", "s2", "s1"):
         visitor = find_visitor(state, RecommendRequest("home", session=session))
-        again = find(sight, visitor, START_MS + 700_000, scratch)
+        again = find(state, sight, visitor, START_MS + 700_000, scratch)
         once = found_for(state, session)
         assert all(np.array_equal(a, b) for a, b in zip(once, again, strict=True))
 
@@ -106,3 +108,62 @@ def test_what_sold_out_since_leaves_a_prepared_list():
     assert page.items[0].id == "i1"
     assert "i3" not in {item.id for item in page.items}
     assert len(page.items) == 3
+
+
+def shop_of(sessions: int, *events: tuple[str, str]) -> tuple[Engine, State]:
+    """Return an engine whose visitors touched (session, item) one after the other."""
+    engine = Engine(MemoryLog(), limits=Limits(items=64, users=8, sessions=sessions))
+    engine.load()
+    engine.ingest([Item(f"i{n}", stock=5) for n in range(40)], START_MS)
+    for at, (session, item) in enumerate(events):
+        engine.ingest(
+            [Event("view", session=session, item=item, time=START_MS + at)], START_MS + at
+        )
+    return engine, engine._state
+
+
+def neighbours_of(state: State, session: str) -> dict[str, float]:
+    visitor = find_visitor(state, RecommendRequest("home", session=session))
+    found = find(state, sight_of(state), visitor, START_MS + 1_000, make_scratch(state))
+    said = found.parts[:, SOURCES.index("sessions")]
+    return {
+        state.items.names[item]: value
+        for item, value in zip(found.items.tolist(), said.tolist(), strict=True)
+        if value > 0
+    }
+
+
+def test_a_session_seen_a_moment_ago_is_a_neighbour():
+    engine, state = shop_of(16, *((f"s{n}", f"i{30 + n}") for n in range(6)), ("me", "i1"))
+    assert neighbours_of(state, "me") == {}
+    clicks = [Event("view", session="you", item=item, time=START_MS) for item in ("i1", "i9")]
+    engine.ingest(clicks, START_MS)
+    assert set(neighbours_of(state, "me")) == {"i1", "i9"}
+    engine.ingest([Signal("i9", stock=0)], START_MS)
+    assert "i9" not in neighbours_of(state, "me")
+
+
+def test_a_row_that_another_session_took_is_no_neighbour():
+    engine, state = shop_of(4, ("me", "i1"), ("old", "i1"), ("old", "i9"))
+    engine.ingest([Event("view", session="me", item="i1", time=START_MS)], START_MS)
+    row = state.sessions.rows["old"]
+    for n in range(6):
+        kept = [Event("view", session="me", item="i1", time=START_MS)]
+        engine.ingest(
+            [Event("view", session=f"new{n}", item="i20", time=START_MS), *kept], START_MS
+        )
+    assert "old" not in state.sessions.rows
+    assert state.sessions.names[row] != "old"
+    assert row in state.item.recent_session[state.items.rows["i1"]], "the ring still names the row"
+    assert "i20" not in neighbours_of(state, "me")
+
+
+def test_neighbours_that_share_more_and_later_items_count_more():
+    _, state = shop_of(
+        32,
+        *[(f"o{n}", f"i{25 + n}") for n in range(10)],
+        ("a", "i1"), ("a", "i2"), ("a", "i11"), ("b", "i1"), ("b", "i12"),
+        ("c", "i2"), ("c", "i13"), ("me", "i1"), ("me", "i2"),
+    )  # fmt: skip
+    said = neighbours_of(state, "me")
+    assert said["i11"] > said["i13"] > said["i12"] > 0

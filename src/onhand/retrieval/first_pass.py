@@ -12,18 +12,20 @@ from numpy.typing import NDArray
 
 from onhand.kernel import Array, kernel
 from onhand.retrieval.gather import gather
+from onhand.retrieval.neighbours import NeighbourMemory, make_memory, neighbours
 from onhand.retrieval.pool import Pool, clear, make_pool
 from onhand.retrieval.sight import Sight, Visitor
-from onhand.retrieval.sources import SOURCES
+from onhand.retrieval.sources import NEIGHBOURS, SOURCES
+from onhand.state.state import State
 
-__all__ = ["MOST", "SOURCES", "Found", "find", "make_scratch"]
+__all__ = ["MOST", "SOURCES", "Found", "Scratch", "find", "make_scratch"]
 
 MOST: Final = 500
 """Candidates, at most."""
 QUOTA: Final = 32
 """The best of each source stay, however little the others say of them."""
-_CODES: Final = np.arange(len(SOURCES))
-_WEIGHTS: Final = np.ones(len(SOURCES))
+_CODES: Final = np.arange(NEIGHBOURS)
+_WEIGHTS: Final = np.ones(len(_CODES))
 
 
 class Found(NamedTuple):
@@ -36,31 +38,57 @@ class Found(NamedTuple):
     source: NDArray[np.int32]
 
 
-def make_scratch(items: int) -> Pool:
-    """Return the memory that one thread finds candidates in, for at most `items` rows."""
-    return make_pool(items, parts=True)
+class Scratch(NamedTuple):
+    """The memory that one thread finds candidates in."""
+
+    pool: Pool
+    neighbours: NeighbourMemory
 
 
-def find(sight: Sight, visitor: Visitor, now_ms: int, scratch: Pool) -> Found:
+def make_scratch(state: State) -> Scratch:
+    """Return scratch memory for a state and any other of its size."""
+    ring, recent = state.item.recent_session, state.session.recent_item
+    return Scratch(
+        make_pool(len(ring), parts=True),
+        make_memory(len(ring), len(recent), ring.shape[1], recent.shape[1]),
+    )
+
+
+def find(state: State, sight: Sight, visitor: Visitor, now_ms: int, scratch: Scratch) -> Found:
     """Return up to `MOST` candidates for a visitor, as of the state's offset and `now_ms`.
 
     The order means nothing, and is the same for the same state. Where the sources offer more, the
     best `QUOTA` of each stay, and of the others those with the greatest sum of parts.
     """
-    found = first_pass(scratch, sight, visitor, _CODES, _WEIGHTS, now_ms)
-    chosen = scratch.chosen[:found]
-    candidates = scratch.candidates[chosen]
-    return Found(candidates["item"].copy(), scratch.parts[chosen], candidates["source"].copy())
+    pool = scratch.pool
+    found = first_pass(
+        pool, scratch.neighbours, sight, state.item, state.session, state.shop, visitor, _CODES,
+        _WEIGHTS, now_ms,
+    )  # fmt: skip
+    chosen = pool.chosen[:found]
+    candidates = pool.candidates[chosen]
+    return Found(candidates["item"].copy(), pool.parts[chosen], candidates["source"].copy())
 
 
 @kernel
 def first_pass(
-    scratch: Any, sight: Any, visitor: Any, codes: Array, weights: Array, now_ms: int
-) -> int:
+    pool: Any, memory: Any, sight: Any, items: Any, sessions: Any, shop: Any, visitor: Any,
+    codes: Array, weights: Array, now_ms: int,
+) -> int:  # fmt: skip
     """Fill the pool, write the places of the candidates to keep, return how many."""
-    candidates, parts, place, size, chosen, _page, _kept_off = scratch
+    candidates, parts, place, size, chosen, _page, _kept_off = pool
+    blocked = sight.blocked
     clear(candidates, parts, place, size)
     gather(candidates, parts, place, size, sight, visitor, now_ms, codes, weights, 1.0)
+    anchors = sessions.recent_item[visitor.session]
+    if anchors[0] == 0:
+        anchors = sight.user_recent[visitor.user]
+    similarity, step, counted, matched, vote, voted, heap = memory
+    neighbours(
+        candidates, parts, place, size, blocked, items.recent_session, items.sessions,
+        sessions.recent_item, sessions.recent_ms, shop.sessions[0], anchors, visitor.session,
+        now_ms, similarity, step, counted, matched, vote, voted, heap, NEIGHBOURS, 1.0,
+    )  # fmt: skip
     return keep(candidates, parts, size[0], chosen)
 
 

@@ -1,7 +1,8 @@
 """The sources: their codes, which are also columns of what the first pass finds, and their names.
 
-A source is a kernel in a file of its own. To add one, give it a code and a name here, run it in
-`gather`, and name it in a plan (`decision.slots`).
+A source is a kernel in a file of its own. To add one, give it a code and a name here and run it:
+in `gather`, when it takes microseconds and may be in a plan (`decision.slots`), else in
+`first_pass`.
 """
 
 from typing import Final
@@ -17,6 +18,7 @@ SEED_COPURCHASES: Final = 5
 POPULAR_IN_COUNTRY: Final = 6
 POPULAR: Final = 7
 NEWEST: Final = 8
+NEIGHBOURS: Final = 9
 
 SOURCES: Final = (
     "transitions",
@@ -28,6 +30,7 @@ SOURCES: Final = (
     "popular_in_country",
     "popular",
     "newest",
+    "sessions",
 )
 """The sources by code."""
 _SHOWN: Final = {

@@ -24,6 +24,7 @@ ARRIVED: Final = 256
 RECENT: Final = 20
 HISTORY: Final = 30
 BASKET: Final = 20
+SESSIONS: Final = 128
 BOUGHT: Final = 64
 CART: Final = 20
 
@@ -46,6 +47,8 @@ class ItemColumns(NamedTuple):
     next_weight: Annotated[I64, FOLLOWERS]
     with_item: Annotated[I32, FOLLOWERS]  # what is bought in the same session
     with_weight: Annotated[I64, FOLLOWERS]
+    sessions: I64  # that have touched it
+    recent_session: Annotated[I32, SESSIONS]  # the latest of them: a ring
 
 
 class SessionColumns(NamedTuple):
@@ -87,6 +90,7 @@ class ShopColumns(NamedTuple):
 
     events: I64  # folded so far
     items: I64  # rows of items in use, row 0 included
+    sessions: I64  # begun so far
     landmark_ms: I64  # of `decay`
     arrived_item: Annotated[I32, ARRIVED]  # the newest items, latest first
     arrived_ms: Annotated[I64, ARRIVED]

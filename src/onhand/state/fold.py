@@ -7,7 +7,8 @@ features are another fold of the same operations (`port`). What an event does he
 - **recent items** of the session and the user, the cart, what was bought;
 - **transitions**: from each of the three items before it in the session, within an hour, to it,
   weighing 1, 1/2 and 1/3; purchases, which arrive as whole baskets, make none;
-- **co-purchases**: with all that the session bought within a day of it, both ways.
+- **co-purchases**: with all that the session bought within a day of it, both ways;
+- **the latest sessions** of the item: see `retrieval.neighbours`.
 
 All counts are decayed integers (`decay`), lists are ordered by event time, so that events that
 arrive out of order end in the same place.
@@ -165,6 +166,10 @@ def interact(
 
     sessions.interactions[session] += 1
     recent, times = sessions.recent_item[session], sessions.recent_ms[session]
+    if item not in recent:
+        ring = items.recent_session[item]
+        ring[items.sessions[item] % ring.shape[0]] = session
+        items.sessions[item] += 1
     place = insert(recent, times, item, time_ms)
     if place >= 0 and kind != PURCHASE:
         link(items.next_item, items.next_weight, recent, times, place, landmark_ms)
@@ -254,6 +259,7 @@ def fold(items: Any, sessions: Any, users: Any, places: Any, shop: Any, operatio
         country, time_ms, value = operation[4], operation[5], operation[6]
         if kind == CLEAR_SESSION:
             clear(sessions, session)
+            shop.sessions[0] += 1
         elif kind == CLEAR_USER:
             clear(users, user)
         elif OTHER < kind < CUSTOM:

@@ -16,11 +16,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onhand.features.sessions import SIGNALS
-from onhand.kernel import kernel
+from onhand.kernel import Array, kernel
 from onhand.retrieval.sessions.rows import RowArrays
 from onhand.retrieval.sessions.top import best
 
-__all__ = ["NeighbourScratch", "NeighbourSettings", "NeighbourWeights", "score_neighbours"]
+__all__ = [
+    "NeighbourScratch",
+    "NeighbourSettings",
+    "NeighbourWeights",
+    "item_rarity",
+    "position_weight",
+    "score_neighbours",
+    "vote_weight",
+]
 
 _NEIGHBOURS = SIGNALS.index("neighbours")
 _FLAT = SIGNALS.index("neighbours_flat")
@@ -91,6 +99,25 @@ class NeighbourScratch(NamedTuple):
 
 
 @kernel
+def position_weight(step: int, length: int) -> Array:
+    """VMIS-kNN: what an item that a session of `length` clicks touched `step` clicks before its
+    end adds to the similarity of a session that shares it."""
+    return np.float32((length - step) / length)
+
+
+@kernel
+def vote_weight(similarity: Array, step: int, decay: float) -> Array:
+    """VMIS-kNN: the vote of a neighbour whose latest shared item lies `step` clicks back."""
+    return np.float32(similarity * np.float32(1.0 - decay * (step + 1)))
+
+
+@kernel
+def item_rarity(n_sessions: int, sessions_of: Array) -> Array:
+    """VMIS-kNN: how much more a vote for an item is worth that few sessions touched."""
+    return np.float32(np.log(n_sessions / max(1, sessions_of)))
+
+
+@kernel
 def score_neighbours(
     recent_items: NDArray[np.int32],  # int32 (n,): the session's distinct items, newest first
     recent_steps: NDArray[np.int32],  # int32 (n,): clicks between each and the end of the session
@@ -141,7 +168,7 @@ def score_neighbours(
                     touched[n_touched] = item
                     n_touched += 1
             if scorer == 0:
-                vote = scratch.score[session, 0] * np.float32(1.0 - weights.vote_decay * (step + 1))
+                vote = vote_weight(scratch.score[session, 0], step, weights.vote_decay)
                 if vote > 0:
                     for k in range(begin, end):
                         if sessions.pool[k] < n_items:
@@ -156,7 +183,7 @@ def score_neighbours(
         scratch.score[session, 1] = 0
     for place in range(n_touched):
         item = touched[place]
-        rarity = np.float32(np.log(n_sessions / max(1, sessions_of[item])))
+        rarity = item_rarity(n_sessions, sessions_of[item])
         signals[item, _NEIGHBOURS] = signals[item, _FLAT] * rarity
     return n_touched
 
@@ -181,7 +208,7 @@ def _match(
         if item >= len(sessions_of):
             continue
         step = recent_steps[place]
-        linear = np.float32((length - step) / length)
+        linear = position_weight(step, length)
         rarity = np.log(1.0 + n_sessions / (sessions_of[item] + 1.0))
         close = np.float32(np.exp(-step / weights.step_decay) * rarity)
         begin = recent.start[item]
