@@ -11,6 +11,7 @@ import msgspec
 
 from onhand.contracts.contract import Contract
 from onhand.contracts.errors import Fault, RecordError
+from onhand.contracts.models import MODEL_CONTROL, Activation
 from onhand.contracts.records import Control, Event, Item, ItemDelete, ItemPatch, Record, Signal
 from onhand.contracts.registry import Registry, control_of, is_contract
 from onhand.state.operations import WATERMARK
@@ -185,6 +186,11 @@ def _control_fault(control: Control, contracts: Registry) -> Fault | None:
     """Return why a control record that the fold reads cannot be taken."""
     if control.name == WATERMARK and type(control.body.get("time_ms")) is not int:
         return Fault("control", "A watermark says `time_ms`, a whole number.", "body")
+    if control.name == MODEL_CONTROL and control.body:
+        try:
+            msgspec.convert(control.body, Activation)
+        except msgspec.ValidationError as error:
+            return Fault("model", f"{error}.", "body")
     if not is_contract(control.name):
         return None
     try:

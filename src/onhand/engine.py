@@ -32,6 +32,7 @@ from onhand.contracts.features import (
     FeatureAnswer,
     FeatureRequest,
 )
+from onhand.contracts.models import DEFAULT
 from onhand.contracts.records import Context, Record
 from onhand.contracts.registry import Registry, control_of
 from onhand.contracts.requests import RecommendRequest, Slot
@@ -45,7 +46,8 @@ from onhand.decision.ladder import (
     choose_static,
     descend,
 )
-from onhand.decision.records import MODEL, DecisionRecord, Vectors
+from onhand.decision.models import Models
+from onhand.decision.records import DecisionRecord, Vectors
 from onhand.decision.replay import Explanation, explain
 from onhand.decision.slots import PLANS, SIMILAR, Plan
 from onhand.features.drift import Profile, stability
@@ -56,6 +58,7 @@ from onhand.log.decisions import DecisionStore
 from onhand.log.port import Log
 from onhand.log.sqlite import SqliteLog
 from onhand.past import Past
+from onhand.ranking.artefact import ModelStore
 from onhand.retrieval.pool import make_pool
 from onhand.retrieval.sight import sight_of
 from onhand.state import checkpoint
@@ -89,12 +92,14 @@ class Engine:
         app: App | None = None,
         vector_share: float = 0.0,
         profile: Profile | None = None,
+        models: ModelStore | None = None,
     ) -> None:
         self.ready = False
         app = app or App()
         self.features = app.features
         self._declared = app.events
         self._rules: Mapping[Slot, SlotRule] = app.slots
+        self.models = Models(models, self.features)
         self.kept_off: dict[str, int] = dict.fromkeys(REASONS[1:], 0)
         """How many items each barrier has kept off pages."""
         self.degraded: Counter[tuple[str | None, str]] = Counter()
@@ -136,6 +141,7 @@ class Engine:
             DecisionStore(folder / "decisions.db"),
             limits,
             app,
+            models=ModelStore(folder / "models"),
         )
         engine.load()
         return engine
@@ -172,6 +178,7 @@ class Engine:
         for offset in self._fold_tail():
             if on_progress is not None:
                 on_progress(offset, last)
+        self.models.follow(self.controls)
         self.ready = True
         self._register_declared()
 
@@ -251,6 +258,7 @@ class Engine:
             folded = begin + len(step)
             if step:
                 self._state.apply(step, first + folded)
+                self.models.follow(self.controls)
             reports: list[IngestReport] = []
             while groups and groups[0].upto <= folded:
                 done = groups.popleft()
@@ -341,7 +349,7 @@ class Engine:
             slot=slot,
             as_of=self.offset,
             tier=page.tier,
-            model=MODEL,
+            model=DEFAULT,
             variant=VARIANT,
             degraded=fall.step,
             items=page.items,

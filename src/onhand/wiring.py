@@ -22,6 +22,7 @@ from onhand.contracts.records import (
     Signal,
 )
 from onhand.contracts.requests import SLOTS
+from onhand.decision.models import Models
 from onhand.engine import Engine
 from onhand.features.drift import Profile
 from onhand.log.dead_letters import DeadLetterStore
@@ -29,6 +30,7 @@ from onhand.log.decisions import DecisionStore
 from onhand.log.memory import MemoryLog
 from onhand.log.sqlite import SqliteLog, SqliteReader
 from onhand.past import Past
+from onhand.ranking.artefact import ModelStore
 from onhand.serving.app import App as Routes
 from onhand.serving.keys import KeyFile
 from onhand.serving.server import Server, listen
@@ -41,6 +43,7 @@ __all__ = [
     "is_loopback",
     "load_app",
     "open_dead_letters",
+    "open_models",
     "open_past",
     "serve",
     "warm_kernels",
@@ -82,6 +85,11 @@ def open_past(folder: Path, app: App) -> Past:
     return Past(log, folder / "checkpoints", app.features, Limits())
 
 
+def open_models(folder: Path, app: App) -> Models:
+    """The models of a data folder."""
+    return Models(ModelStore(folder / "models"), app.features)
+
+
 class _Opened(NamedTuple):
     """What lies in a data folder."""
 
@@ -103,6 +111,7 @@ def _open(settings: Settings, app: App | None) -> _Opened:
             app=app,
             vector_share=settings.vector_share,
             profile=_profile(settings),
+            models=ModelStore(folder / "models"),
         ),
         log,
         decisions,

@@ -10,13 +10,15 @@ from onhand.app import App
 from onhand.contracts.errors import Unknown
 from onhand.contracts.features import Entity, FeatureRequest
 from onhand.contracts.records import Context, Event, Item, Signal
-from onhand.decision.records import MODELS, DecisionRecord, find_model
+from onhand.decision.models import Models
+from onhand.decision.records import DecisionRecord
 from onhand.engine import Engine
 from onhand.features.declare import count
 from onhand.log.decisions import read_decision, read_decisions
 from onhand.log.sqlite import SqliteReader
 from onhand.offline.replay import replay
 from onhand.past import Past
+from onhand.ranking.artefact import ModelStore
 from onhand.state.state import Limits
 from streams import START_MS
 
@@ -124,10 +126,11 @@ def test_an_explanation_tells_of_every_candidate(tmp_path: Path):
         assert (each.dropped is None) or (each.place is None)
 
 
-def test_an_unknown_model_is_refused_with_the_known_ones():
-    assert find_model(MODELS[0]) == MODELS[0]
-    with pytest.raises(Unknown, match=MODELS[0]):
-        find_model("other@2")
+def test_an_unknown_model_is_refused(tmp_path: Path):
+    models = Models(ModelStore(tmp_path), App().features)
+    assert models.find("default@1") is None
+    with pytest.raises(Unknown, match="onhand train"):
+        models.find("other@2")
 
 
 def test_a_new_feature_is_served_at_once_over_the_old_log(tmp_path: Path):

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 
@@ -53,3 +55,32 @@ def test_other_splits_are_refused():
     dump = {"max_feature_idx": 0, "tree_info": [{"tree_structure": split}]}
     with pytest.raises(ValueError, match="=="):
         TreeEnsemble.from_lightgbm(dump)
+
+
+def test_more_leaves_than_bits_are_refused():
+    tree: dict[str, object] = {"leaf_value": 0.0}
+    for threshold in range(32):
+        tree = {
+            "split_feature": 0,
+            "threshold": float(threshold),
+            "decision_type": "<=",
+            "missing_type": "None",
+            "left_child": tree,
+            "right_child": {"leaf_value": 1.0},
+        }
+    with pytest.raises(ValueError, match="32 leaves"):
+        TreeEnsemble.from_lightgbm({"max_feature_idx": 0, "tree_info": [{"tree_structure": tree}]})
+
+
+def test_scores_equal_xgboost_but_for_its_base():
+    xgboost = pytest.importorskip("xgboost")
+    rng = np.random.default_rng(0)
+    features = np.round(rng.standard_normal((2000, 5)), 1).astype(np.float32)
+    data = xgboost.DMatrix(features, label=features[:, 0] * features[:, 1])
+    parameters = {"max_leaves": 31, "grow_policy": "lossguide", "max_depth": 0, "nthread": 1}
+    booster = xgboost.train(parameters, data, 20)
+    dump = [json.loads(tree) for tree in booster.get_dump(dump_format="json")]
+    base = booster.predict(data, output_margin=True) - TreeEnsemble.from_xgboost(dump, 5).score(
+        features
+    )
+    np.testing.assert_allclose(base, base[0], atol=1e-5)

@@ -51,6 +51,7 @@ _LATER: Final = {
     "contracts": _Later("onhand.cli.contracts", "app", "What records must look like."),
     "dead-letters": _Later("onhand.cli.dead_letters", "app", "What was refused, and its way back."),
     "keys": _Later("onhand.cli.keys", "app", "Who may send, read and administer."),
+    "models": _Later("onhand.cli.models", "app", "Which trained model ranks."),
     "demo": _Later("onhand.cli.demo", "demo", "Play a real shop live on this machine."),
     "replay": _Later("onhand.cli.replay", "replay", "Make past decisions again, and compare."),
     "explain": _Later("onhand.cli.replay", "explain", "Show every candidate of a past decision."),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 if TYPE_CHECKING:
+    from onhand.decision.prepared import Ranker
     from onhand.decision.records import DecisionRecord
     from onhand.offline.replay import Replayed
     from onhand.past import Past
@@ -47,9 +48,9 @@ def replay(
     from onhand.contracts.errors import OnhandError
 
     try:
-        model = _model(with_model)
+        ranker = _ranker(with_model, data, app)
         records = [_record(data, decision)] if decision else _records(data, since or "", sample)
-        mismatches = _replay(records, _past(data, app), model, json)
+        mismatches = _replay(records, _past(data, app), ranker, json)
     except OnhandError as error:
         _fail(error.message)
     if with_model is None and mismatches:
@@ -88,19 +89,20 @@ def explain(
     _print_candidates(msgspec.to_builtins(told))
 
 
-def _replay(records: "list[DecisionRecord]", past: "Past", model: str | None, json: bool) -> int:
+def _replay(
+    records: "list[DecisionRecord]", past: "Past", ranker: "Ranker | None", json: bool
+) -> int:
     """Replay with a progress bar, print what differs, return how many do."""
     import msgspec
     from rich.progress import Progress
 
-    from onhand.decision.records import MODEL
     from onhand.offline.replay import replay as replay_all
 
     differing = 0
     began_s = time.monotonic()
     with Progress(transient=True, disable=json or not sys.stderr.isatty()) as progress:
         task = progress.add_task("replaying", total=len(records))
-        for each in replay_all(records, past, model or MODEL):
+        for each in replay_all(records, past, ranker):
             progress.advance(task)
             differing += bool(each.differences)
             if json:
@@ -154,10 +156,10 @@ def _print_candidates(told: dict[str, Any]) -> None:
     Console().print(table)
 
 
-def _model(name: str | None) -> str | None:
-    from onhand.decision.records import find_model
+def _ranker(model: str | None, data: Path, app: Path | None) -> "Ranker | None":
+    from onhand.wiring import load_app, open_models
 
-    return None if name is None else find_model(name)
+    return None if model is None else open_models(data, load_app(app)).find(model)
 
 
 def _record(data: Path, decision: str) -> "DecisionRecord":

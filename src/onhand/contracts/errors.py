@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import msgspec
 
-__all__ = ["Fault", "Invalid", "OnhandError", "RecordError", "Unavailable", "Unknown"]
+__all__ = ["Fault", "Invalid", "OnhandError", "RecordError", "Refused", "Unavailable", "Unknown"]
 
 
 class OnhandError(Exception):
@@ -28,6 +28,12 @@ class Unknown(OnhandError):
     """The caller named something that is not there."""
 
     status = 404
+
+
+class Refused(OnhandError):
+    """What the caller named is understood, and fails its checks."""
+
+    status = 422
 
 
 class Unavailable(OnhandError):

@@ -1,18 +1,11 @@
 """The decision record: everything that a decision followed from, and what it was."""
 
-from typing import Final
-
 from msgspec import Struct
 
 from onhand.contracts.answers import Recommendation
-from onhand.contracts.errors import Unknown
 from onhand.contracts.requests import RecommendRequest
 
-__all__ = ["MODEL", "MODELS", "DecisionRecord", "Vectors", "find_model"]
-
-MODEL: Final = "default@1"
-MODELS: Final = (MODEL,)
-"""The models there are, by name and version."""
+__all__ = ["DecisionRecord", "Vectors"]
 
 
 class Vectors(Struct, frozen=True):
@@ -37,11 +30,3 @@ class DecisionRecord(Struct, frozen=True, omit_defaults=True):
     candidates_as_of: int = 0
     seed: int = 0
     vectors: Vectors | None = None
-
-
-def find_model(name: str) -> str:
-    """Return the name of a known model. Raises `Unknown` with the known ones."""
-    if name not in MODELS:
-        known = ", ".join(MODELS)
-        raise Unknown("unknown_model", f"There is no model {name[:128]!r}; known are {known}.")
-    return name

@@ -11,11 +11,14 @@ import numpy as np
 from msgspec import Struct
 
 from onhand.contracts.answers import Recommendation
+from onhand.contracts.models import DEFAULT
 from onhand.decision.decide import decide
 from onhand.decision.ladder import POPULAR_PLAN, choose_static
-from onhand.decision.records import MODEL, DecisionRecord
+from onhand.decision.prepared import Ranker, Scratch, make_scratch, prepare
+from onhand.decision.records import DecisionRecord
 from onhand.decision.slots import PLANS, SIMILAR, Plan
 from onhand.features.set import Asker, Vector
+from onhand.retrieval.listed import NO_LIST
 from onhand.retrieval.pool import Pool
 from onhand.retrieval.sight import find_visitor, sight_of
 from onhand.retrieval.sources import LABELS
@@ -66,14 +69,27 @@ def plan_of(record: DecisionRecord) -> Plan:
     return SIMILAR if record.answer.slot == "similar" else PLANS[record.request.slot]
 
 
-def again(state: State, record: DecisionRecord, pool: Pool, model: str = MODEL) -> Recommendation:
-    """Return the answer that `state`, as of the record's offset, gives to the same request. Of a
-    static list, which is the app's, only what was shown is known: that is filtered again."""
+def again(
+    state: State,
+    record: DecisionRecord,
+    pool: Pool,
+    ranker: Ranker | None = None,
+    scratch: Scratch | None = None,
+) -> Recommendation:
+    """Return the answer that `state`, as of the record's offset, gives to the same request; with
+    `ranker`, as if that had ranked the candidates then. Of a static list, which is the app's, only
+    what was shown is known: that is filtered again."""
     if record.answer.degraded == "static":
         shown = [item.id for item in record.answer.items]
         items = choose_static(state, record.request, shown, whole=False)
         return msgspec.structs.replace(record.answer, as_of=state.offset, items=items)
-    page = decide(state, sight_of(state), record.request, plan_of(record), record.now_ms, pool)
+    request, now_ms, sight = record.request, record.now_ms, sight_of(state)
+    model, listed = DEFAULT, NO_LIST
+    if ranker is not None:
+        scratch = scratch or make_scratch(state.limits.items)
+        visitor = find_visitor(state, request)
+        model, listed = ranker.label, prepare(state, sight, ranker, visitor, now_ms, scratch).listed
+    page = decide(state, sight, request, plan_of(record), now_ms, pool, listed)
     return msgspec.structs.replace(
         record.answer, as_of=state.offset, tier=page.tier, model=model, items=page.items
     )

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from onhand.contracts.answers import Recommendation
-from onhand.decision.records import MODEL, DecisionRecord
+from onhand.decision.prepared import Ranker, make_scratch
+from onhand.decision.records import DecisionRecord
 from onhand.decision.replay import Difference, again, compare
 from onhand.past import Past
 from onhand.retrieval.pool import make_pool
@@ -27,17 +28,18 @@ class Replayed(NamedTuple):
 def replay(
     records: Iterable[DecisionRecord],
     past: Past,
-    model: str = MODEL,
+    ranker: Ranker | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> Iterator[Replayed]:
-    """Make decisions again with `model`, in the order of their offsets.
+    """Make decisions again, in the order of their offsets.
 
-    With another model than the recorded one, `differences` say what it would have shown.
+    With a `ranker`, `differences` say what it would have shown.
     """
     ordered = sorted(records, key=lambda record: record.answer.as_of)
     offsets = [record.answer.as_of for record in ordered]
-    pool = None
+    pool = scratch = None
     for record, state in zip(ordered, past.states(offsets, on_progress), strict=True):
         pool = pool or make_pool(state.limits.items)
-        answer = again(state, record, pool, model)
+        scratch = scratch or (make_scratch(state.limits.items) if ranker else None)
+        answer = again(state, record, pool, ranker, scratch)
         yield Replayed(record, answer, compare(record.answer, answer))

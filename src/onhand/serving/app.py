@@ -15,6 +15,7 @@ from onhand.serving.contracts import ContractRoutes
 from onhand.serving.guard import with_headers
 from onhand.serving.hot import HotRoutes
 from onhand.serving.letters import LetterRoutes
+from onhand.serving.models import ModelRoutes
 from onhand.serving.problems import HttpError, not_found, send_problem
 from onhand.serving.routing import build_routes
 from onhand.serving.segment import SegmentRoutes
@@ -27,6 +28,7 @@ HANDLERS: Final[tuple[Callable[[Service], object], ...]] = (
     AdminRoutes,
     ContractRoutes,
     LetterRoutes,
+    ModelRoutes,
     SegmentRoutes,
     SubjectRoutes,
 )

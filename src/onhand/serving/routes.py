@@ -11,6 +11,7 @@ from onhand.contracts.records import Event, Id, Item, ItemPatch, Line, Signal, W
 from onhand.contracts.requests import RecommendRequest
 from onhand.decision.replay import Explanation
 from onhand.serving.contract_routes import CONTRACT_ROUTES
+from onhand.serving.model_routes import MODEL_ROUTES
 from onhand.serving.problems import Problem
 from onhand.serving.route import (
     ADMIN,
@@ -274,4 +275,5 @@ ROUTES: Final[tuple[Route, ...]] = (
         access=OPEN,
     ),
     *CONTRACT_ROUTES,
+    *MODEL_ROUTES,
 )  # fmt: skip
