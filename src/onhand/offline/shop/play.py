@@ -68,7 +68,13 @@ class Play:
     Raises `Invalid` for a day that the books do not cover.
     """
 
-    def __init__(self, until: date = UNTIL, now_ms: int | None = None, seed: int = 1) -> None:
+    def __init__(
+        self,
+        until: date = UNTIL,
+        now_ms: int | None = None,
+        seed: int = 1,
+        history_days: int = HISTORY_DAYS,
+    ) -> None:
         if not FIRST_UNTIL <= until <= LAST_DAY:
             raise Invalid("day", f"{until} cannot be played: choose {FIRST_UNTIL} to {LAST_DAY}")
         self.opening = datetime.combine(until, OPENING, UTC)
@@ -76,7 +82,7 @@ class Play:
         self._shift_ms = 0 if now_ms is None else now_ms - self.opening_ms
         self.seed = seed
         self.products = {product.code: product for product in catalogue()}
-        self.past = history(self.opening, self.opening - timedelta(days=HISTORY_DAYS))
+        self.past = history(self.opening, self.opening - timedelta(days=history_days))
         self.coming = spread(chain.from_iterable(days(self.opening, until + PLAYED)), seed)
         self.shelves = plan_shelves(self.coming, self._since(RECENT_DAYS), seed)
         self._stroll = Stroll(self.past)

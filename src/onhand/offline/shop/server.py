@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from types import TracebackType
@@ -41,7 +42,9 @@ def free_port(wanted: int) -> int:
 class Server:
     """`onhand serve --data DATA --port PORT`; a context manager that stops it on leaving."""
 
-    def __init__(self, data: Path, port: int, log: Path) -> None:
+    def __init__(
+        self, data: Path, port: int, log: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
         self.port = port
         self.address = f"http://{HOST}:{port}"
         self._log = log
@@ -51,7 +54,7 @@ class Server:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=os.environ | {"NO_COLOR": "1"},
+                env=os.environ | {"NO_COLOR": "1"} | dict(environment or {}),
                 start_new_session=True,  # Ctrl-C is for the demo, which then stops the server
             )
 
@@ -101,6 +104,11 @@ class Server:
         except subprocess.TimeoutExpired:
             self._process.kill()
             return self._process.wait()
+
+    def kill(self) -> None:
+        """SIGKILL: what it had not finished is lost."""
+        self._process.kill()
+        self._process.wait()
 
     def last_words(self) -> str:
         """The end of what it wrote."""

@@ -1,0 +1,257 @@
+"""A whole run: load a fresh store, start the server, play the sale, break things, count.
+
+At the end the server stops, after a fault by SIGKILL, and starts again on what is on its disk. An
+event that was acknowledged and is not in the log then is lost.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+
+from onhand.contracts.records import Event
+from onhand.log.sqlite import SqliteReader
+from onhand.offline.shop.server import HOST, Server, ServerError, free_port
+from onhand.offline.simulation.load import EVENT_PREFIX, Orders
+from onhand.offline.simulation.plan import Phase, Shop
+from onhand.offline.simulation.score import STACKS, Second, Total, Window
+
+__all__ = ["Fault", "Result", "run_sale"]
+
+SLOWER: Final = 2.0
+"""A second is as before a fault when its p99 is within this many times that of before."""
+SETTLE_S: Final = 3.0
+"""The first seconds of a run, which a healthy time is not taken from."""
+
+_decode: Final = msgspec.json.Decoder(Second | Total).decode
+
+
+class Fault(Struct, frozen=True):
+    """What breaks in the running server, from when on, for how long."""
+
+    name: str
+    at_s: float
+    seconds: float
+
+    @property
+    def end_s(self) -> float:
+        """When it ends."""
+        return self.at_s + self.seconds
+
+
+class Result(Struct):
+    """What came of a run. `windows` are before, during and after the fault, where there was one;
+    `lost` counts acknowledged events that a restarted server does not have."""
+
+    seed: int
+    phases: list[Phase]
+    cores: int
+    whole: Window
+    seconds: list[Second]
+    windows: list[Window]
+    stacks: tuple[str, ...]
+    sold_out: list[int]
+    dead_ends: list[int]
+    impressions: int
+    clicks: int
+    events: int
+    acknowledged: int
+    lost: int
+    rejected: int
+    lag_p99_ms: float
+    error: str = ""
+    fault: Fault | None = None
+    recovery_s: float | None = None
+
+    @property
+    def played_s(self) -> float:
+        """How long the sale lasted."""
+        return self.whole.end_s
+
+    @property
+    def good(self) -> bool:
+        """Whether nothing sold out was shown, nothing refused and nothing lost."""
+        return not self.error and not self.sold_out[0] and not self.lost and self.whole.pages > 0
+
+
+class _Player:
+    """The process that plays; Ctrl-C is not for it."""
+
+    def __init__(self, orders: Orders) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "onhand.offline.simulation.load"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+        )
+        assert self._process.stdin is not None
+        self._process.stdin.write(msgspec.json.encode(orders))
+        self._process.stdin.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def end(self) -> None:
+        """Ask it to end early, with a total."""
+        self._process.terminate()
+
+    def told(self) -> Iterator[Second | Total]:
+        """What it tells, until the total."""
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            yield _decode(line)
+
+
+def run_sale(
+    folder: Path,
+    shop: Shop,
+    phases: Sequence[Phase],
+    seed: int,
+    fault: Fault | None,
+    on_second: Callable[[Second], None],
+) -> Result:
+    """Play a sale on the store in a folder; `on_second` hears how it goes.
+
+    Ctrl-C ends it early, with the result so far. Raises `ServerError` when a process ends by
+    itself.
+    """
+    begun = SqliteReader(folder / "log.db").last
+    log = folder / "server.log"
+    environment = {"ONHAND_FAULTS": "true"} if fault is not None else None
+    with Server(folder, free_port(0), log, environment) as server:
+        server.wait_ready()
+        marks_s = [fault.at_s, fault.end_s] if fault is not None else []
+        orders = Orders(server.port, shop, list(phases), seed, marks_s)
+        seconds, total = _play(orders, server, fault, on_second)
+        if fault is None:
+            server.stop()
+        else:
+            server.kill()
+    if fault is not None:
+        _start_again(folder, log, total.last_offset)
+    acknowledged = np.unpackbits(np.frombuffer(total.acknowledged, np.uint8))[: total.events]
+    found = _find_events(folder, begun, total.events)
+    return Result(
+        seed,
+        list(phases),
+        os.cpu_count() or 1,
+        total.whole,
+        seconds,
+        total.windows if fault is not None else [],
+        STACKS,
+        [sum(second.sold_out[place] for second in seconds) for place in range(len(STACKS))],
+        [sum(second.dead_ends[place] for second in seconds) for place in range(len(STACKS))],
+        sum(second.impressions for second in seconds),
+        sum(second.clicks for second in seconds),
+        total.events,
+        int(acknowledged.sum()),
+        int((acknowledged > found).sum()),
+        total.rejected,
+        total.lag_p99_ms,
+        total.error,
+        fault,
+        recovery_s(seconds, fault) if fault is not None else None,
+    )
+
+
+def recovery_s(seconds: Sequence[Second], fault: Fault) -> float | None:
+    """Seconds from a fault's end until one in which all is as before; None if there was none.
+
+    As before: every page answered, 99% in time, none worse than the usual step, nothing put off,
+    and p99 within twice that of the healthy seconds.
+    """
+    before = [s for s in seconds if SETTLE_S <= s.at_s < fault.at_s - 1] or list(seconds[:1])
+    healthy_ms = float(np.median([second.p99_ms for second in before]))
+    usual = max(degraded_share(second) for second in before)
+    for second in seconds:
+        if second.at_s >= fault.end_s and (
+            second.answered
+            and not second.failed
+            and not second.put_off
+            and second.in_time >= 0.99 * second.answered
+            and degraded_share(second) <= usual + 0.01
+            and second.p99_ms <= SLOWER * healthy_ms
+        ):
+            return second.at_s - fault.end_s
+    return None
+
+
+def degraded_share(second: Second) -> float:
+    """Answers that were not of the best step, of all."""
+    return sum(second.degraded.values()) / max(second.answered, 1)
+
+
+def _play(
+    orders: Orders, server: Server, fault: Fault | None, on_second: Callable[[Second], None]
+) -> tuple[list[Second], Total]:
+    seconds: list[Second] = []
+    with _Player(orders) as player:
+        told = player.told()
+        while True:
+            try:
+                what = next(told, None)
+                if isinstance(what, Total):
+                    return seconds, what
+                if what is None:
+                    raise ServerError("the load ended by itself; its error stands above")
+                seconds.append(what)
+                if fault is not None:
+                    _switch(server, fault, what.at_s + 1)
+                on_second(what)
+                if not server.alive:
+                    raise ServerError(f"the server ended by itself:\n{server.last_words()}")
+            except KeyboardInterrupt:
+                player.end()
+                told = player.told()
+
+
+def _switch(server: Server, fault: Fault, now_s: int) -> None:
+    """Begin or end a fault when its second has come."""
+    method = {int(fault.at_s): "PUT", int(fault.end_s): "DELETE"}.get(now_s)
+    if method is None:
+        return
+    connection = HTTPConnection(HOST, server.port, timeout=10)
+    try:
+        connection.request(method, f"/faults/{fault.name}")
+        status = connection.getresponse().status
+    except (OSError, HTTPException) as error:
+        raise ServerError(f"the fault could not be switched: {error}") from error
+    finally:
+        connection.close()
+    if status != 204:
+        raise ServerError(f"the server answered {status} to a fault's switch")
+
+
+def _start_again(folder: Path, log: Path, last_offset: int) -> None:
+    """Start a server on what is there; raise `ServerError` when it has not what it acknowledged."""
+    with Server(folder, free_port(0), log) as server:
+        server.wait_ready()
+    if SqliteReader(folder / "log.db").last < last_offset:
+        raise ServerError(f"offset {last_offset} was acknowledged, and the log ends before it")
+
+
+def _find_events(folder: Path, after: int, events: int) -> np.ndarray:
+    """Which of the sale's events are in the log, (events,) of 0 and 1."""
+    found = np.zeros(events, np.uint8)
+    for batch in SqliteReader(folder / "log.db").read(after):
+        for record in batch.records:
+            if isinstance(record, Event) and record.id and record.id.startswith(EVENT_PREFIX):
+                found[int(record.id[len(EVENT_PREFIX) :])] = 1
+    return found

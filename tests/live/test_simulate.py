@@ -1,0 +1,53 @@
+"""`onhand simulate` for real: a short flash sale, checked answer by answer."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from onhand.offline.simulation.run import Result
+
+pytestmark = pytest.mark.live
+
+COMMAND = [sys.executable, "-c", "from onhand.cli import main; main()", "simulate", "flash-sale"]
+SMALL = ["--rate", "300", "--events", "200", "--stock-changes", "200", "--history-days", "3"]
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory: pytest.TempPathFactory) -> Result:
+    out = tmp_path_factory.mktemp("simulate")
+    done = subprocess.run(
+        [*COMMAND, *SMALL, "--seconds", "6", "--out", str(out)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "dead-end clicks" in done.stdout
+    assert (out / "flash-sale.png").read_bytes().startswith(b"\x89PNG")
+    return read(out)
+
+
+def read(out: Path) -> Result:
+    (path,) = out.glob("*.json")
+    return msgspec.json.decode(path.read_bytes(), type=Result)
+
+
+def test_nothing_sold_out_is_shown_where_the_caches_show_some(result: Result):
+    onhand, short, long = result.sold_out
+    assert onhand == 0
+    assert 0 < short <= long
+
+
+def test_every_page_is_answered(result: Result):
+    assert (result.whole.pages, result.whole.failed) == (1800, 0)
+    assert result.impressions == 18_000
+    assert result.clicks > 0
+
+
+def test_every_acknowledged_record_is_kept(result: Result):
+    assert 900 < result.events == result.acknowledged
+    assert (result.lost, result.rejected, result.error) == (0, 0, "")
+    assert sum(second.stock_changes for second in result.seconds) > 1000
