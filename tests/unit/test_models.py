@@ -199,9 +199,9 @@ def test_own_features_tell_place_count_and_purchases():
     visitor = find_visitor(state, request)
     names = ("own_place", "own_count", "known_bought_count", "own_category_last", "own_length")
     reader = Reader(names, App().features)
-    scratch = make_scratch(LIMITS.items)
+    scratch = make_scratch(state)
     now_ms = START_MS + 300_000
-    found = find(sight_of(state), visitor, now_ms, scratch.pool)
+    found = find(state, sight_of(state), visitor, now_ms, scratch.finding)
     values = reader.read(state, found, visitor, now_ms, scratch.places)
     by_item = {
         state.items.names[row]: told.tolist() for row, told in zip(found.items, values, strict=True)
@@ -220,7 +220,7 @@ def test_a_prepared_list_is_the_models_order():
     names = ("item_price",)
     definitions = Reader(names, App().features).definitions
     model = Model("dear", 1, names, definitions, Linear(np.ones(1, np.float32)))
-    scratch = make_scratch(LIMITS.items)
+    scratch = make_scratch(state)
     ranker = Ranker(model, App().features)
     made = prepare(state, sight_of(state), ranker, visitor, START_MS, scratch)
     prices = state.item.price_cents[made.listed.rows]

@@ -17,9 +17,9 @@ from onhand.features.own import OWN, Places, make_places, read_own
 from onhand.features.set import Asker, FeatureSet
 from onhand.ranking.model import Model
 from onhand.retrieval.first_pass import Found, find
-from onhand.retrieval.first_pass import make_scratch as make_pool
+from onhand.retrieval.first_pass import Scratch as Finding
+from onhand.retrieval.first_pass import make_scratch as make_finding
 from onhand.retrieval.listed import Listed
-from onhand.retrieval.pool import Pool
 from onhand.retrieval.sight import Sight, Visitor
 from onhand.retrieval.sources import SOURCES
 from onhand.state.state import State
@@ -40,13 +40,13 @@ fit."""
 class Scratch(NamedTuple):
     """Memory of one thread."""
 
-    pool: Pool
+    finding: Finding
     places: Places
 
 
-def make_scratch(items: int) -> Scratch:
-    """Return the memory for at most `items` rows."""
-    return Scratch(make_pool(items), make_places(items))
+def make_scratch(state: State) -> Scratch:
+    """Return the memory for a state and any other of its size."""
+    return Scratch(make_finding(state), make_places(len(state.item.blocked)))
 
 
 class Reader:
@@ -146,7 +146,7 @@ def gather(
     state: State, sight: Sight, ranker: Ranker, visitor: Visitor, now_ms: int, scratch: Scratch
 ) -> Gathered:
     """Return the candidates for a visitor and what `ranker` reads of them; no fold may run."""
-    found = find(sight, visitor, now_ms, scratch.pool)
+    found = find(state, sight, visitor, now_ms, scratch.finding)
     features = ranker.reader.read(state, found, visitor, now_ms, scratch.places)
     return Gathered(found, features, state.offset, now_ms)
 

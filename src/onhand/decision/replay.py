@@ -86,7 +86,7 @@ def again(
     request, now_ms, sight = record.request, record.now_ms, sight_of(state)
     model, listed = DEFAULT, NO_LIST
     if ranker is not None:
-        scratch = scratch or make_scratch(state.limits.items)
+        scratch = scratch or make_scratch(state)
         visitor = find_visitor(state, request)
         model, listed = ranker.label, prepare(state, sight, ranker, visitor, now_ms, scratch).listed
     page = decide(state, sight, request, plan_of(record), now_ms, pool, listed)

@@ -40,6 +40,6 @@ def replay(
     pool = scratch = None
     for record, state in zip(ordered, past.states(offsets, on_progress), strict=True):
         pool = pool or make_pool(state.limits.items)
-        scratch = scratch or (make_scratch(state.limits.items) if ranker else None)
+        scratch = scratch or (make_scratch(state) if ranker else None)
         answer = again(state, record, pool, ranker, scratch)
         yield Replayed(record, answer, compare(record.answer, answer))
