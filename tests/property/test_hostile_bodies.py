@@ -11,15 +11,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onhand.contracts.avro import avro_schema
+from onhand.contracts.contract import Draft, Field, declare
 from onhand.contracts.errors import Invalid
 from onhand.contracts.formats import AVRO, JSON, NDJSON, PROTOBUF, SEGMENT, TEXT, parse
 from onhand.contracts.protobuf import message_class
-from onhand.contracts.registry import Registry
+from onhand.contracts.registry import Registry, control_of
 
 NOW_MS = 1_795_000_000_000
 REGISTRY = Registry()
-PARSE_S = 0.05
-"""Far above what it takes, for machines that have other things to do."""
+OWN = declare("wish", Draft(fields={"list": Field("string", required=True)}))
+REGISTRIES = [REGISTRY, Registry({control_of(OWN).name: control_of(OWN).body})]
+GOOD = b"[" + b",".join([b'{"type":"view","session":"s","item":"a"}'] * 1_500) + b"]"
+TIMES_GOOD = 10
+"""So many times what 64 KiB of good events take, which is about 1 ms: 10 ms, however busy the
+machine. 6 is measured."""
 
 
 def seeds() -> list[bytes]:
@@ -35,6 +40,8 @@ def seeds() -> list[bytes]:
         b"\0\0\0\0\2\0" + message,
         b'{"batch":[{"type":"track","event":"Order Completed","properties":{"products":[{}]}}]}',
         b'[{"name":"view_item","params":{"items":[{"item_id":"a"}]}}]',
+        b'[{"type":"wish","session":"s","list":"home"}]',
+        b'[{"name":"wish","params":{"session_id":"s","list":"home"}}]',
     ]
 
 
@@ -55,16 +62,17 @@ def damage(content: bytes, places: list[tuple[int, int]], cut: int) -> bytes:
     ),
     st.sampled_from([AVRO, PROTOBUF, JSON, NDJSON, TEXT, SEGMENT]),
     st.sampled_from(["events", "items", "signals"]),
+    st.sampled_from(REGISTRIES),
 )
-def test_any_bytes_in_any_format(body: bytes, media: str, kind: Any) -> None:
+def test_any_bytes_in_any_format(body: bytes, media: str, kind: Any, registry: Registry) -> None:
     try:
-        parsed = parse(REGISTRY, kind, media, body, NOW_MS)
+        parsed = parse(registry, kind, media, body, NOW_MS)
     except Invalid:
         return
     assert len(parsed.refused) == parsed.rejected
     for refusal in parsed.refused:
         assert refusal.fault.message
-        assert isinstance(refusal.raw, bytes)
+        assert isinstance(parsed.part(refusal.place), bytes)
 
 
 def repeated(part: bytes) -> bytes:
@@ -90,11 +98,17 @@ def repeated(part: bytes) -> bytes:
     ids=range(10),
 )
 def test_no_64_kib_take_long(body: bytes) -> None:
+    good_s = parse_s(GOOD, JSON)
     for media in (JSON, NDJSON, SEGMENT, AVRO, PROTOBUF):
-        best_s = 9.0
-        for _ in range(5):
-            began_s = time.perf_counter()
-            with suppress(Invalid):
-                parse(REGISTRY, "events", media, body, NOW_MS)
-            best_s = min(best_s, time.perf_counter() - began_s)
-        assert best_s < PARSE_S, media
+        assert parse_s(body, media) < TIMES_GOOD * good_s, media
+
+
+def parse_s(body: bytes, media: str) -> float:
+    """The least processor time of nine tries: what else the machine does is not counted."""
+    best_s = 9.0
+    for _ in range(9):
+        began_s = time.thread_time()
+        with suppress(Invalid):
+            parse(REGISTRY, "events", media, body, NOW_MS)
+        best_s = min(best_s, time.thread_time() - began_s)
+    return best_s

@@ -243,13 +243,14 @@ def test_a_recommendation_request_in_json() -> None:
 
 
 def test_reports_of_both_stages_become_one() -> None:
-    parsed = Parsed([Item("a"), Item("b")], [0, 2], 1, [RecordError(1, "x", "m")])
+    errors = [RecordError(1, "x", "m")]
+    parsed = Parsed([Item("a"), Item("b")], [0, 2], 1, errors, (), lambda _: b"")
     late = IngestReport(1, 0, 1, 9, [RecordError(1, "y", "m")])
     report = merge(parsed, late)
     assert (report.accepted, report.rejected, report.offset) == (1, 2, 9)
     assert [(error.index, error.code) for error in report.errors] == [(1, "x"), (2, "y")]
     clean = IngestReport(2, 0, 0, 9)
-    assert merge(Parsed([Item("a")], range(1), 0, []), clean) is clean
+    assert merge(Parsed([Item("a")], range(1), 0, [], (), parsed.part), clean) is clean
 
 
 def test_what_is_decoded_is_what_was_sent() -> None:

@@ -17,7 +17,7 @@ from onhand.contracts.contract import Draft, Incompatible
 from onhand.contracts.errors import Invalid
 from onhand.contracts.formats import AVRO, JSON, NDJSON, PROTOBUF, SEGMENT, parse
 from onhand.contracts.json_schema import json_schema
-from onhand.contracts.letters import LetterFilter, letters_of
+from onhand.contracts.letters import DeadLetter, LetterFilter, letters_of
 from onhand.contracts.protobuf import message_class, proto_text
 from onhand.contracts.records import Event
 from onhand.contracts.registry import Registry, control_of
@@ -62,6 +62,11 @@ REGISTRY = registry_of(shop())
 
 def read(media: str, body: bytes, registry: Registry = REGISTRY) -> Parsed[Any]:
     return parse(registry, "events", media, body, NOW_MS)
+
+
+def letters(registry: Registry, parsed: Parsed[Any]) -> list[DeadLetter]:
+    gate = registry.gate("events")
+    return letters_of(gate, parsed.refused, parsed.part, "/v1/events", JSON, NOW_MS)
 
 
 def in_json(*events: dict[str, Any], media: str = JSON) -> Parsed[Any]:
@@ -116,7 +121,7 @@ def test_what_is_wrong_is_refused_under_its_own_contract(
     assert len(found.records) == 1
     fault = found.refused[0].fault
     assert (fault.code, fault.field, fault.contract) == (code, field, "wish")
-    (letter,) = letters_of(REGISTRY.gate("events"), found.refused, "/v1/events", JSON, NOW_MS)
+    (letter,) = letters(REGISTRY, found)
     assert (letter.contract, letter.raw) == ("wish", sent)
 
 
@@ -261,7 +266,7 @@ def test_its_dead_letters_are_filed_under_it_and_go_in_when_it_is_mended(tmp_pat
     body = json.dumps([WISH | {"id": "w1", "weight": 99}]).encode()
     parsed = parse(engine.contracts, "events", JSON, body, NOW_MS)
     refused = refusals(gate, parsed, engine.write([parsed.records], NOW_MS)[0])
-    store.append(letters_of(gate, refused, "/v1/events", JSON, NOW_MS))
+    store.append(letters(engine.contracts, parsed._replace(refused=refused)))
     which = LetterFilter(contract="wish", code="range")
     assert store.count(which) == 1
     assert redelivery.redeliver(engine, store, which, NOW_MS).refused == 1

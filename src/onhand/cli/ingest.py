@@ -284,7 +284,9 @@ def _to_folder(data: str, kind: Kind) -> tuple[Send, Callable[[], None]]:
         report = engine.write([parsed.records], now_ms)[0]
         refused = batch.refusals(gate, parsed, report)
         if refused:
-            letters.append(letters_of(gate, refused, source[:512], chunk.media, now_ms))
+            letters.append(
+                letters_of(gate, refused, parsed.part, source[:512], chunk.media, now_ms)
+            )
         answer: Report = msgspec.to_builtins(batch.merge(parsed, report))
         return answer
 

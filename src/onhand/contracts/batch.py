@@ -8,7 +8,7 @@ the bytes, the outcome is records or `Invalid`.
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
-from typing import Any, Final, Generic, NamedTuple, NoReturn, TypeVar
+from typing import Any, Final, Generic, NamedTuple, NoReturn, TypeVar, cast
 
 import msgspec
 
@@ -67,28 +67,24 @@ class Limits(NamedTuple):
 LIMITS: Final = Limits()
 
 
-class Refusal(NamedTuple):
-    """A record that was refused: its place, why, and its bytes as they came."""
+class Refusal(msgspec.Struct, frozen=True, gc=False):
+    """A record that was refused: its place in its body, and why."""
 
     place: int
     fault: Fault
-    raw: bytes
-
-
-def _no_part(_index: int) -> bytes:
-    return b""
 
 
 class Parsed(NamedTuple, Generic[R]):
     """The good records of a body and their places in it, how many were bad, and why the first of
-    those were. `refused` has all of the bad ones, and `part` gives the bytes of any record."""
+    those were. `refused` has all of the bad ones, and `part` gives the bytes of the record at a
+    place, as they came."""
 
     records: list[R]
     places: Sequence[int]
     rejected: int
     errors: list[RecordError]
-    refused: Sequence[Refusal] = ()
-    part: Callable[[int], bytes] = _no_part
+    refused: Sequence[Refusal]
+    part: Callable[[int], bytes]
 
 
 _PATCH = msgspec.json.Decoder(ItemPatch)
@@ -98,6 +94,8 @@ _RECOMMEND = msgspec.json.Decoder(RecommendRequest)
 _PARTS = msgspec.json.Decoder(list[msgspec.Raw])
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _OBJECT = msgspec.json.Decoder()
+_GA4: Final = b'"params"'
+"""Without it no record of a body is an event as Google Analytics has them."""
 _BRACES: Final = 4
 """A body with more of them than this for each record it may have is counted before it is decoded;
 a record has one, and one for each of `context`, `attributes` and `fulfilment`."""
@@ -145,7 +143,8 @@ def parse_json(
             return _keep_checked(gate, records, body, ndjson, now_ms, limits)
     parts = _split(body, ndjson, limits)
     patience = Patience(limits.errors)
-    read = (_read_part(gate, part, now_ms, patience) for part in parts)
+    typed = not gate.reshapes and not (gate.record is Event and _GA4 in body)
+    read = (_read_part(gate, part, now_ms, patience, typed) for part in parts)
     return collect(read, lambda index: bytes(parts[index]), limits)
 
 
@@ -197,13 +196,12 @@ def merge(parsed: Parsed[Any], report: IngestReport, limits: Limits = LIMITS) ->
 
 
 def refusals(gate: Gate[Any], parsed: Parsed[Any], report: IngestReport) -> list[Refusal]:
-    """Return everything that was refused, here or by the engine, with its bytes."""
+    """Return everything that was refused, here or by the engine."""
     late: list[Refusal] = []
     for error in report.errors:
         record, place = parsed.records[error.index], parsed.places[error.index]
         own = record.type if gate.is_own(record) else None
-        fault = Fault(error.code, error.message, contract=own)
-        late.append(Refusal(place, fault, parsed.part(place)))
+        late.append(Refusal(place, Fault(error.code, error.message, contract=own)))
     return [*parsed.refused, *late]
 
 
@@ -215,16 +213,25 @@ def collect(
     places: list[int] = []
     refused: list[Refusal] = []
     for index, outcome in enumerate(outcomes):
-        for each in outcome if type(outcome) is list else (outcome,):
-            if type(each) is Fault:
-                refused.append(Refusal(index, each, part(index)))
-            else:
-                records.append(each)  # type: ignore[arg-type]
-                places.append(index)
+        if type(outcome) is Fault:
+            refused.append(Refusal(index, outcome))
+        elif type(outcome) is list:
+            for each in outcome:
+                if type(each) is Fault:
+                    refused.append(Refusal(index, each))
+                else:
+                    records.append(cast("R", each))
+                    places.append(index)
+        else:
+            records.append(cast("R", outcome))
+            places.append(index)
         if len(records) > limits.records:
             refuse_batch(limits)
-    errors = [RecordError(r.place, *r.fault[:2]) for r in refused[: limits.errors]]
-    return Parsed(records, places, len(refused), errors, refused, part)
+    return Parsed(records, places, len(refused), _errors(refused, limits), refused, part)
+
+
+def _errors(refused: Sequence[Refusal], limits: Limits) -> list[RecordError]:
+    return [RecordError(each.place, *each.fault[:2]) for each in refused[: limits.errors]]
 
 
 def _decode_whole(gate: Gate[R], body: bytes) -> list[R] | None:
@@ -257,22 +264,16 @@ def _keep_checked(
         return bytes(parts()[index])
 
     def read_again(index: int) -> Any:
-        return _read_part(gate, parts()[index], now_ms, patience)
+        return _read_part(gate, parts()[index], now_ms, patience, False)
 
     patience = Patience(limits.errors)
     faults = gate.find_faults(records, now_ms, _is_printable(body), read_again)
     if not faults:
         return Parsed(records, range(len(records)), 0, [], (), part)
-    bad = {index for index, _ in faults}
-    places = [index for index in range(len(records)) if index not in bad]
-    return Parsed(
-        [records[index] for index in places],
-        places,
-        len(faults),
-        [RecordError(index, *fault[:2]) for index, fault in faults[: limits.errors]],
-        [Refusal(index, fault, part(index)) for index, fault in faults],
-        part,
-    )
+    refused = [Refusal(index, fault) for index, fault in faults.items()]
+    places = [index for index in range(len(records)) if index not in faults]
+    good = [records[index] for index in places]
+    return Parsed(good, places, len(refused), _errors(refused, limits), refused, part)
 
 
 def _is_printable(body: bytes) -> bool:
@@ -281,22 +282,18 @@ def _is_printable(body: bytes) -> bool:
 
 
 def _read_part(
-    gate: Gate[R], part: bytes | msgspec.Raw, now_ms: int, patience: Patience
+    gate: Gate[R], part: bytes | msgspec.Raw, now_ms: int, patience: Patience, typed: bool
 ) -> R | Fault | list[R | Fault]:
-    """Decode one part by itself: the slow path, taken when any record is bad."""
+    """Decode one part by itself: the slow path, taken when any record is bad. `typed` says that
+    it may be decoded straight into a record."""
     try:
-        if not gate.reshapes:
+        if typed and not gate.own:
             record = gate.one.decode(part)
-            if not gate.is_own(record):
-                return gate.check(record, now_ms) or record
-    except DECODE_ERRORS as error:
-        if not gate.own and (gate.record is not Event or b'"params"' not in bytes(part)):
-            return explain(error, part, patience)
-    try:
+            return gate.check(record, now_ms) or record
         value = _OBJECT.decode(part)
     except DECODE_ERRORS as error:
         return explain(error, part, patience)
-    if gate.record is Event and isinstance(value, dict) and ga4.is_ga4(value):
+    if gate.record is Event and type(value) is dict and ga4.is_ga4(value):
         events = ga4.to_events(value, gate.own)
         if isinstance(events, Fault):
             return events

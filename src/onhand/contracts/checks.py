@@ -58,6 +58,16 @@ SHAPES: Final = {
 }
 
 _NEED_ITEM: Final = frozenset(name for name, need in _NEEDS.items() if need == "item")
+_MISSING_ITEM: Final = {
+    name: Fault("missing_item", f"A `{name}` event needs `item`, the product it is about.", "item")
+    for name in _NEED_ITEM
+}
+_MISSING_QUERY: Final = Fault(
+    "missing_query", "A `search` event needs `query`, the words searched for.", "query"
+)
+_MISSING_VISITOR: Final = Fault(
+    "missing_visitor", "An event needs `user`, `session` or both: whose is it?"
+)
 
 
 class Rules(NamedTuple):
@@ -118,12 +128,10 @@ def check_event(event: Event, now_ms: int, rules: Rules = _RULES["events"]) -> F
     need = _NEEDS.get(event.type)
     if need == "item":
         if event.item is None:
-            return _missing_item(event.type)
+            return _MISSING_ITEM[event.type]
     elif need == "query":
         if not event.query:
-            return Fault(
-                "missing_query", "A `search` event needs `query`, the words searched for.", "query"
-            )
+            return _MISSING_QUERY
     elif event.type in EVENT_NAMES:
         event.type = EVENT_NAMES[event.type]
         return check_event(event, now_ms, rules)
@@ -132,7 +140,7 @@ def check_event(event: Event, now_ms: int, rules: Rules = _RULES["events"]) -> F
     if not f"{event.user}{event.session}{event.item}{event.id}".isprintable():
         return _find_unprintable(event)
     if event.user is None and event.session is None:
-        return Fault("missing_visitor", "An event needs `user`, `session` or both: whose is it?")
+        return _MISSING_VISITOR
     value = event.value
     if value is not None and not -1e9 <= value <= 1e9:
         return _not_finite("value", value)
@@ -371,12 +379,6 @@ def _other_unit(value: int, now_ms: int) -> Unit | None:
     if _YEAR_2000_MS * 1_000_000 <= value <= latest_ms * 1_000_000:
         return "nanoseconds"
     return None
-
-
-def _missing_item(event_type: str) -> Fault:
-    return Fault(
-        "missing_item", f"A `{event_type}` event needs `item`, the product it is about.", "item"
-    )
 
 
 def _bad_type(event_type: str) -> Fault:

@@ -32,16 +32,13 @@ class Patience:
     def __init__(self, left: int) -> None:
         self.left = left
 
-    def lasts(self) -> bool:
-        """Whether one more is explained in full."""
-        self.left -= 1
-        return self.left >= 0
-
 
 def explain(error: Exception, part: bytes | msgspec.Raw, patience: Patience | None = None) -> Fault:
     """Say which field of a JSON record is wrong, and what it holds."""
-    if type(error) is msgspec.ValidationError and patience is not None and not patience.lasts():
-        return _brief(str(error))
+    if patience is not None and type(error) is msgspec.ValidationError:
+        if not patience.left:
+            return _brief(str(error))
+        patience.left -= 1
     if isinstance(error, RecursionError):
         return Fault("too_deep", "The record is nested too deeply; records are flat.")
     if isinstance(error, UnicodeDecodeError):
@@ -55,8 +52,10 @@ def explain_object(
     error: msgspec.ValidationError, value: Any, patience: Patience | None = None
 ) -> Fault:
     """Say which field of a decoded object is wrong, and what it holds."""
-    if patience is not None and not patience.lasts():
-        return _brief(str(error))
+    if patience is not None:
+        if not patience.left:
+            return _brief(str(error))
+        patience.left -= 1
     return _explain(str(error), lambda: value)
 
 

@@ -37,18 +37,17 @@ def to_events(value: Mapping[str, Any], own: Container[str] = ()) -> list[dict[s
     `timestamp_micros` and `event_id` stand beside them or in `params`.
     """
     params = value["params"]
-    if not isinstance(params, Mapping):
+    if not isinstance(params, dict):
         params = {}
     common: dict[str, Any] = {"type": value["name"]}
     if value["name"] in own:
         common = {name: each for name, each in params.items() if name != "items"} | common
-    for ours, theirs in _FIELDS.items():
-        for name in theirs:
-            found = params.get(name, value.get(name))
-            if found is not None:
-                common[ours] = str(found) if ours == "session" else found
-                break
-    micros = params.get("timestamp_micros", value.get("timestamp_micros"))
+    sent = {**value, **params}
+    for theirs, ours in _FIELDS:
+        found = sent.get(theirs)
+        if found is not None:
+            common[ours] = str(found) if ours == "session" else found
+    micros = sent.get("timestamp_micros")
     if isinstance(micros, int):
         common["time"] = micros // 1000
     items = params.get("items")
@@ -73,14 +72,16 @@ def _about(common: dict[str, Any], place: int, item: Any) -> dict[str, Any]:
 
 _MOST_ITEMS: Final = 200
 """As in GA4 itself."""
-_FIELDS: Final = {
-    "user": ("user_id",),
-    "session": ("session_id", "client_id"),
-    "id": ("event_id",),
-    "query": ("search_term",),
-    "currency": ("currency",),
-    "value": ("value",),
-}
+_FIELDS: Final = (
+    ("user_id", "user"),
+    ("client_id", "session"),
+    ("session_id", "session"),
+    ("event_id", "id"),
+    ("search_term", "query"),
+    ("currency", "currency"),
+    ("value", "value"),
+)
+"""Theirs and ours; of two with one name the later counts."""
 _ITEM_FIELDS: Final = {
     "item": "item_id",
     "quantity": "quantity",

@@ -106,8 +106,8 @@ class Gate(Generic[R]):
 
     def find_faults(
         self, records: list[R], now_ms: int, printable: bool, read_again: Callable[[int], Any]
-    ) -> list[tuple[int, Fault]]:
-        """Check typed records as `check` does, and return the faults with their places.
+    ) -> dict[int, Fault]:
+        """Check typed records as `check` does, and return the faults by their places.
 
         `printable` says that all text of the records is. One with a contract of its own is read
         again from what was sent, by that contract, and replaced in place.
@@ -116,16 +116,17 @@ class Gate(Generic[R]):
         if self.record is Event:
             events = cast("Sequence[Event]", records)
             suspects = find_suspects(events, now_ms, self._rules, printable)
-        faults: list[tuple[int, Fault]] = []
+        faults: dict[int, Fault] = {}
+        check, rules, own = self._check, self._rules, bool(self.own)
         for index in suspects:
-            if self.is_own(records[index]):
+            if own and self.is_own(records[index]):
                 outcome = read_again(index)
-            else:
-                outcome = self._check(records[index], now_ms, self._rules) or records[index]
-            if type(outcome) is Fault:
-                faults.append((index, outcome))
-            else:
-                records[index] = cast("R", outcome)
+                if type(outcome) is Fault:
+                    faults[index] = outcome
+                else:
+                    records[index] = outcome
+            elif (fault := check(records[index], now_ms, rules)) is not None:
+                faults[index] = fault
         return faults
 
     def read(self, value: Any, now_ms: int, patience: Patience | None = None) -> R | Fault:

@@ -1,6 +1,6 @@
 """Dead letters: records that were refused, kept as they came."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct
@@ -33,11 +33,17 @@ class DeadLetter(Struct, frozen=True, gc=False):
 
 
 def letters_of(
-    gate: Gate[Any], refused: Iterable[Refusal], source: str, content_type: str, now_ms: int
+    gate: Gate[Any],
+    refused: Iterable[Refusal],
+    part: Callable[[int], bytes],
+    source: str,
+    content_type: str,
+    now_ms: int,
 ) -> list[DeadLetter]:
-    """Return the letters of what a gate refused."""
+    """Return the letters of what a gate refused; `part` gives the bytes at a place."""
     letters: list[DeadLetter] = []
-    for _, fault, raw in refused:
+    for refusal in refused:
+        fault = refusal.fault
         contract = gate.judge(fault)
         letters.append(
             DeadLetter(
@@ -49,7 +55,7 @@ def letters_of(
                 source=source,
                 content_type=content_type,
                 time_ms=now_ms,
-                raw=raw,
+                raw=part(refusal.place),
             )
         )
     return letters

@@ -156,7 +156,7 @@ class Service:
             raise
         except Invalid as error:
             fault = Fault(error.code, error.message)
-            await self._keep(gate, [Refusal(0, fault, content)], media, source)
+            await self._keep(gate, [Refusal(0, fault)], lambda _: content, media, source)
             raise
         finally:
             self.monitor.note("decode", time.perf_counter() - began_s)
@@ -165,7 +165,7 @@ class Service:
             self.metrics.count_report(gate.label, report)
             return report
         refused = refusals(gate, parsed, report)
-        await self._keep(gate, refused, _PART_MEDIA.get(media, media), source)
+        await self._keep(gate, refused, parsed.part, _PART_MEDIA.get(media, media), source)
         report = merge(parsed, report, self.limits)
         self.metrics.count_report(gate.label, report)
         return report
@@ -200,12 +200,18 @@ class Service:
         return msgspec.structs.replace(total, remaining=remaining, offset=engine.offset)
 
     async def _keep(
-        self, gate: Gate[Any], refused: Sequence[Refusal], media: str, source: str
+        self,
+        gate: Gate[Any],
+        refused: Sequence[Refusal],
+        part: Callable[[int], bytes],
+        media: str,
+        source: str,
     ) -> None:
         for refusal in refused:
             self.metrics.count_refusal(gate.judge(refusal.fault).label, refusal.fault.code)
         if self._keeper is not None:
-            await self._keeper.keep(letters_of(gate, refused, source, media, self.now_ms()))
+            letters = letters_of(gate, refused, part, source, media, self.now_ms())
+            await self._keeper.keep(letters)
 
     async def _load_and_write(self) -> None:
         try:
