@@ -1,5 +1,6 @@
 """The rows of the route table about contracts, dead letters, and clients of other systems."""
 
+from dataclasses import replace
 from typing import Annotated, Any, Final
 
 from msgspec import Meta, Struct
@@ -10,6 +11,7 @@ from onhand.serving.route import (
     ADMIN,
     ANY_KEY,
     INGEST,
+    SCHEMA_REGISTRY,
     Answer,
     Body,
     Parameter,
@@ -34,7 +36,6 @@ class Purged(Struct):
 _CONTRACTS: Final = "Contracts"
 _LETTERS: Final = "Dead letters"
 _SEGMENT: Final = "Segment"
-_REGISTRY: Final = "Schema registry"
 
 _NAME = Parameter(
     "name", "path", str, "`events`, `items`, `signals`, or an event type of the app's own."
@@ -76,6 +77,28 @@ def _segment(path: str, name: str, what: str) -> Route:
         body=Body(dict[str, Any], batch if path.endswith("/batch") else message),
         problems=(400, 408, 413, 415, 503),
         access=INGEST,
+    )  # fmt: skip
+
+
+def _registry(
+    method: str,
+    path: str,
+    name: str,
+    summary: str,
+    detail: str,
+    answer: Answer,
+    parameters: tuple[Parameter, ...] = (),
+    curl: str = "",
+    problems: tuple[int, ...] = (404, 503),
+) -> Route:
+    return Route(
+        method, path, name, "Schema registry", summary, detail,
+        {200: replace(answer, media=SCHEMA_REGISTRY)},
+        parameters,
+        Body(dict[str, Any], _LOOKUP) if method == "POST" else None,
+        curl,
+        problems,
+        ANY_KEY,
     )  # fmt: skip
 
 
@@ -174,73 +197,61 @@ CONTRACT_ROUTES: Final[tuple[Route, ...]] = (
     _segment("/v1/identify", "segment_identify", "who a visitor is"),
     _segment("/v1/group", "segment_group", "a group"),
     _segment("/v1/alias", "segment_alias", "an alias"),
-    Route(
-        "GET", "/subjects", "list_subjects", _REGISTRY,
+    _registry(
+        "GET", "/subjects", "list_subjects",
         "The subjects, for serializers of Confluent's clients",
         "`events-value` has the Avro schemas, `events-protobuf-value` and `events-json-value` the "
         "others.",
-        {200: Answer("The subjects.", list[str])},
-        problems=(503,),
-        access=ANY_KEY,
+        Answer("The subjects.", list[str]),
     ),
-    Route(
-        "GET", "/subjects/{subject}/versions", "list_subject_versions", _REGISTRY,
+    _registry(
+        "GET", "/subjects/{subject}/versions", "list_subject_versions",
         "The versions of a subject",
         "Those of its contract.",
-        {200: Answer("The versions.", list[int])},
+        Answer("The versions.", list[int]),
         (_SUBJECT,),
         curl="/subjects/events-value/versions",
-        problems=(404, 503),
-        access=ANY_KEY,
     ),
-    Route(
-        "GET", "/subjects/{subject}/versions/{version}", "get_subject_version", _REGISTRY,
+    _registry(
+        "GET", "/subjects/{subject}/versions/{version}", "get_subject_version",
         "One version of a subject",
         "With its schema and the id that the wire format carries.",
-        {200: _SCHEMA},
+        _SCHEMA,
         (_SUBJECT, _SUBJECT_VERSION),
         curl="/subjects/events-value/versions/latest",
-        problems=(404, 503),
-        access=ANY_KEY,
     ),
-    Route(
-        "POST", "/subjects/{subject}", "find_subject_schema", _REGISTRY,
+    _registry(
+        "POST", "/subjects/{subject}", "find_subject_schema",
         "Which version has this schema?",
         "Schemas are compared by their content.",
-        {200: _SCHEMA},
+        _SCHEMA,
         (_SUBJECT,),
-        Body(dict[str, Any], _LOOKUP),
         curl="/subjects/events-value",
         problems=(400, 404, 408, 413, 415, 503),
-        access=ANY_KEY,
     ),
-    Route(
-        "POST", "/subjects/{subject}/versions", "register_subject_schema", _REGISTRY,
+    _registry(
+        "POST", "/subjects/{subject}/versions", "register_subject_schema",
         "The id of a schema that is registered",
         "Producers that register their schema find it here; new versions are registered as "
         "contracts.",
-        {200: Answer("The id.", dict[str, int])},
+        Answer("The id.", dict[str, int]),
         (_SUBJECT,),
-        Body(dict[str, Any], _LOOKUP),
         curl="/subjects/events-value/versions",
         problems=(400, 404, 408, 413, 415, 422, 503),
-        access=ANY_KEY,
     ),
-    Route(
-        "GET", "/schemas/ids/{number}", "get_schema", _REGISTRY,
+    _registry(
+        "GET", "/schemas/ids/{number}", "get_schema",
         "The schema of an id",
-        "Ids follow from contract, version and format: the same on every server.",
-        {200: _SCHEMA},
+        "Ids follow from contract, version and format: the same on every server of a log.",
+        _SCHEMA,
         (Parameter("number", "path", Annotated[int, Meta(ge=1)], "The id."),),
         curl="/schemas/ids/1",
-        problems=(404, 503),
-        access=ANY_KEY,
     ),
-    Route(
-        "GET", "/schemas/types", "list_schema_types", _REGISTRY,
+    _registry(
+        "GET", "/schemas/types", "list_schema_types",
         "The kinds of schema",
         "Avro, Protobuf and JSON Schema.",
-        {200: Answer("The kinds.", list[str])},
-        access=ANY_KEY,
+        Answer("The kinds.", list[str]),
+        problems=(),
     ),
 )  # fmt: skip

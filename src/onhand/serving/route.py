@@ -15,6 +15,7 @@ __all__ = [
     "OPEN",
     "PROBLEM",
     "READ",
+    "SCHEMA_REGISTRY",
     "TEXT",
     "Access",
     "Answer",
@@ -34,6 +35,7 @@ ANY_KEY: Final[Access] = ("ingest", "read", "admin")
 JSON: Final = "application/json"
 NDJSON: Final = "application/x-ndjson"
 PROBLEM: Final = "application/problem+json"
+SCHEMA_REGISTRY: Final = "application/vnd.schemaregistry.v1+json"
 TEXT: Final = "text/plain"
 HTML: Final = "text/html"
 

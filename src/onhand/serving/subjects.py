@@ -18,11 +18,11 @@ from onhand.contracts.json_schema import json_schema
 from onhand.contracts.protobuf import proto_base64, proto_text, same_proto
 from onhand.contracts.registry import FORMATS, Format, Registry
 from onhand.serving.responses import json_response, read_object
+from onhand.serving.route import SCHEMA_REGISTRY
 from onhand.serving.service import Service
 
 __all__ = ["SubjectRoutes"]
 
-_MEDIA: Final = "application/vnd.schemaregistry.v1+json"
 _TYPES: Final[dict[Format, str]] = {"avro": "AVRO", "protobuf": "PROTOBUF", "json": "JSON"}
 _DECORATION: Final = ("doc", "aliases", "namespace", "default", "connect.name", "order")
 
@@ -67,13 +67,13 @@ class SubjectRoutes:
         """Answer all subjects."""
         registry = self._registry
         names = [_name(contract, format_) for contract in registry.names for format_ in FORMATS]
-        return json_response(names, media=_MEDIA)
+        return _answer(names)
 
     async def list_subject_versions(self, request: Request) -> Response:
         """Answer the versions of a subject."""
         subject = self._subject(request)
         count = len(self._registry.versions(subject.contract))
-        return json_response(list(range(1, count + 1)), media=_MEDIA)
+        return _answer(list(range(1, count + 1)))
 
     async def get_subject_version(self, request: Request) -> Response:
         """Answer one version of a subject."""
@@ -81,17 +81,17 @@ class SubjectRoutes:
         count = len(self._registry.versions(subject.contract))
         text: str = request.path_params["version"]
         if text in ("latest", "-1"):
-            return json_response(self._describe(subject, count, _serialized(request)), media=_MEDIA)
+            return _answer(self._describe(subject, count, _serialized(request)))
         if not text.isdecimal() or not text.isascii() or not 1 <= int(text[:10]) <= count:
             raise RegistryError(40402, f"Version {text[:40]} not found.")
         described = self._describe(subject, int(text), _serialized(request))
-        return json_response(described, media=_MEDIA)
+        return _answer(described)
 
     async def find_subject_schema(self, request: Request) -> Response:
         """Answer which version of a subject has a schema."""
         subject = self._subject(request)
         asked = await read_object(request, self._service, Asked)
-        return json_response(self._describe(subject, self._find(subject, asked)), media=_MEDIA)
+        return _answer(self._describe(subject, self._find(subject, asked)))
 
     async def register_subject_schema(self, request: Request) -> Response:
         """Answer the id of a schema that is registered."""
@@ -106,7 +106,7 @@ class SubjectRoutes:
                 f"POST /v1/contracts/{subject.contract}.",
             ) from None
         number = self._registry.number(subject.contract, version, subject.format)
-        return json_response({"id": number}, media=_MEDIA)
+        return _answer({"id": number})
 
     async def get_schema(self, request: Request) -> Response:
         """Answer the schema of an id."""
@@ -118,13 +118,11 @@ class SubjectRoutes:
             raise RegistryError(40403, error.message) from None
         subject = _Subject(_name(found.name, found.format), found.name, found.format)
         described = self._describe(subject, found.version, _serialized(request))
-        return json_response(
-            {"schema": described["schema"], "schemaType": described["schemaType"]}, media=_MEDIA
-        )
+        return _answer({name: described[name] for name in ("schema", "schemaType")})
 
     async def list_schema_types(self, _request: Request) -> Response:
         """Answer the kinds of schema."""
-        return json_response(list(_TYPES.values()), media=_MEDIA)
+        return _answer(list(_TYPES.values()))
 
     @property
     def _registry(self) -> Registry:
@@ -163,6 +161,10 @@ class SubjectRoutes:
             if _is_same(subject.format, asked.schema, self._schema(subject, version)):
                 return version
         raise RegistryError(40403, "Schema not found.")
+
+
+def _answer(value: Any) -> Response:
+    return json_response(value, media=SCHEMA_REGISTRY)
 
 
 def _name(contract: str, format_: Format) -> str:
