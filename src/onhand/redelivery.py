@@ -17,9 +17,9 @@ import msgspec
 
 from onhand.admission import RETRIED, Retry
 from onhand.contracts.answers import IngestReport
-from onhand.contracts.batch import LIMITS, Limits
+from onhand.contracts.batch import LIMITS, Limits, parse_item_patch
 from onhand.contracts.errors import Fault, Invalid
-from onhand.contracts.formats import MEDIA_TYPES, parse
+from onhand.contracts.formats import MEDIA_TYPES, MERGE_PATCH, parse
 from onhand.contracts.letters import DeadLetter, LetterFilter, RetryReport
 from onhand.contracts.records import Record
 from onhand.contracts.registry import Registry
@@ -121,6 +121,8 @@ def _read(
 ) -> Sequence[Record] | Fault:
     if letter.truncated:
         return Fault("truncated", "Only the beginning of it was kept; send the original again.")
+    if letter.content_type == MERGE_PATCH:
+        return _read_patch(letter, now_ms)
     media = MEDIA_TYPES.get(letter.content_type)
     if media is None:
         return Fault("content_type", f"Content-type {letter.content_type!r} is not known.")
@@ -132,6 +134,14 @@ def _read(
     if parsed.refused:
         return parsed.refused[0].fault
     return cast("Sequence[Record]", parsed.records)
+
+
+def _read_patch(letter: DeadLetter, now_ms: int) -> Sequence[Record] | Fault:
+    item = letter.source.removeprefix("/v1/items/")
+    try:
+        return [parse_item_patch(letter.raw, item, now_ms)]
+    except Invalid as error:
+        return Fault(error.code, error.message)
 
 
 def _refile(registry: Registry, letter: DeadLetter, fault: Fault) -> DeadLetter:

@@ -186,6 +186,50 @@ def test_a_slow_body_is_408(server: "Live") -> None:
     assert time.monotonic() - began_s < 10
 
 
+def letters(server: "Live", code: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = server.client.get(f"/v1/dead-letters?code={code}").json()
+    return found
+
+
+def test_what_is_refused_before_it_is_read_is_kept(server: "Live") -> None:
+    client = server.client
+    client.post("/v1/dead-letters/purge", json={})
+    client.post("/v1/events", content=b"a,b", headers={"content-type": "text/csv"})
+    coded = {"content-type": "application/json", "content-encoding": "gzip"}
+    client.post("/v1/events", content=b"\x1f\x8bcut", headers=coded)
+    client.post("/v1/items", content=b"[" + b"{}," * MB + b"{}]")
+    client.post("/v1/track", content=b"{}", headers={"content-type": "text/csv"})
+    server.raw(
+        b"POST /v1/signals HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+        b'content-length: 100\r\n\r\n{"item":'
+    )
+    events, track = letters(server, "content_type")
+    assert (events["source"], events["text"]) == ("/v1/events", "a,b")
+    assert (events["content_type"], events["truncated"]) == ("text/csv", False)
+    assert track["source"] == "/v1/track"
+    (cut,) = letters(server, "content_encoding")
+    assert cut["content_type"] == "application/json; content-encoding=gzip"
+    (many,) = letters(server, "too_many_records")
+    assert (many["truncated"], len(many["text"])) == (True, 1 << 20)
+    (slow,) = letters(server, "slow_body")
+    assert (slow["truncated"], slow["text"], slow["contract"]) == (True, '{"item":', "signals")
+    report = client.post("/v1/dead-letters/retry", json={}).json()
+    assert (report["accepted"], report["remaining"]) == (0, 5)
+
+
+def test_a_refused_patch_is_kept_and_goes_in_when_its_item_is_there(server: "Live") -> None:
+    client = server.client
+    client.post("/v1/dead-letters/purge", json={})
+    check_problem(client.patch("/v1/items/new/1", json={"price": 3.5}), 404, "unknown_item")
+    check_problem(client.patch("/v1/items/i1", json={"price": "x"}), 400, "wrong_type")
+    assert [each["source"] for each in letters(server, "wrong_type")] == ["/v1/items/i1"]
+    client.put("/v1/items", json=[{"id": "new/1", "title": "Stays", "price": 1}])
+    report = client.post("/v1/dead-letters/retry", json={}).json()
+    assert (report["accepted"], report["remaining"]) == (1, 1)
+    facts = client.get("/v1/items/new/1").json()
+    assert (facts["item"]["title"], facts["price"]) == ("Stays", 3.5)
+
+
 def test_a_slow_head_is_408(server: "Live") -> None:
     head, document = head_and_document(server.raw(b"GET /v1/recommend/home HTTP/1.1\r\nho"))
     assert head.startswith(b"HTTP/1.1 408")

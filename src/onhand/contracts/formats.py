@@ -10,13 +10,25 @@ from onhand.contracts.registry import Registry
 from onhand.contracts.segment import parse_segment
 from onhand.contracts.shapes import Kind
 
-__all__ = ["AVRO", "JSON", "MEDIA_TYPES", "NDJSON", "PROTOBUF", "SEGMENT", "TEXT", "parse"]
+__all__ = [
+    "AVRO",
+    "JSON",
+    "MEDIA_TYPES",
+    "MERGE_PATCH",
+    "NDJSON",
+    "PROTOBUF",
+    "SEGMENT",
+    "TEXT",
+    "parse",
+]
 
 JSON: Final = "application/json"
 NDJSON: Final = "application/x-ndjson"
 AVRO: Final = "application/avro"
 PROTOBUF: Final = "application/x-protobuf"
 SEGMENT: Final = "application/vnd.segment+json"
+MERGE_PATCH: Final = "application/merge-patch+json"
+"""The fields of an item that change, as `PATCH /v1/items/{id}` takes them."""
 TEXT: Final = "text/plain"
 
 MEDIA_TYPES: Final = {

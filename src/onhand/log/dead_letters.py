@@ -22,9 +22,10 @@ import msgspec
 from onhand.contracts.errors import Unavailable
 from onhand.contracts.letters import CodeCount, DeadLetter, LetterFilter, LetterStats
 
-__all__ = ["DeadLetterStore"]
+__all__ = ["RAW_BYTES", "DeadLetterStore"]
 
 RAW_BYTES: Final = 1 << 20
+"""What is kept of one letter at most."""
 ALL: Final = LetterFilter()
 _OVERHEAD_BYTES: Final = 256
 _DAY_MS: Final = 86_400_000

@@ -10,10 +10,10 @@ from starlette.responses import Response
 
 from onhand import __version__
 from onhand.contracts.batch import parse_feast, parse_features, parse_item_patch
-from onhand.contracts.errors import Unknown
+from onhand.contracts.errors import Invalid, Unknown
+from onhand.contracts.formats import MERGE_PATCH
 from onhand.contracts.records import ItemDelete, ItemPatch
 from onhand.contracts.registry import Registry
-from onhand.serving.body import read_body
 from onhand.serving.openapi import build_openapi
 from onhand.serving.service import Service
 
@@ -38,14 +38,28 @@ class AdminRoutes:
     async def patch_item(self, request: Request) -> Response:
         """Change part of a known item."""
         service = self._service
+        service.require_ready()
         item: str = request.path_params["id"]
-        body = await self._body(request)
-        return await self._write(parse_item_patch(body, item, service.now_ms()))
+        gate, source = service.engine.contracts.gate("items"), f"/v1/items/{item}"
+        body = await service.read_records(request.scope, request.receive, gate, source)
+        body.media = MERGE_PATCH
+        try:
+            patch = parse_item_patch(body.content, item, service.now_ms())
+            return await self._write(patch)
+        except (Invalid, Unknown) as error:
+            await service.refuse(gate, error, body, source)
+            raise
 
     async def delete_item(self, request: Request) -> Response:
         """Take a known item out of the catalogue."""
-        self._service.require_ready()
-        return await self._write(ItemDelete(request.path_params["id"]))
+        service = self._service
+        service.require_ready()
+        try:
+            return await self._write(ItemDelete(request.path_params["id"]))
+        except Unknown as error:
+            gate = service.engine.contracts.gate("items")
+            service.metrics.count_refusal(gate.label, error.code)
+            raise
 
     async def get_decision(self, request: Request) -> Response:
         """Answer a decision record."""
@@ -102,17 +116,14 @@ class AdminRoutes:
 
     async def _body(self, request: Request) -> bytes:
         self._service.require_ready()
-        settings = self._service.settings
-        body = await read_body(
-            request.scope, request.receive, settings.body_bytes, settings.request_seconds
-        )
-        return body.content
+        return await self._service.read_body(request.scope, request.receive)
 
     async def _write(self, record: ItemPatch | ItemDelete) -> Response:
-        report = await self._service.write([record])
-        self._service.count("items", report)
+        service = self._service
+        report = await service.write([record])
         if report.rejected:
             raise Unknown(report.errors[0].code, report.errors[0].message)
+        service.metrics.count_report(service.engine.contracts.gate("items").label, report)
         return self._json(report, 202)
 
     def _json(self, value: Any, status: int = 200) -> Response:

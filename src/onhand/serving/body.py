@@ -1,7 +1,7 @@
 """Reading a request's body: which format, how large, how long it may take."""
 
 import asyncio
-from typing import Final, NamedTuple, NoReturn
+from typing import Final, NoReturn
 
 from starlette.types import Receive, Scope
 
@@ -11,107 +11,121 @@ from onhand.contracts.formats import AVRO, JSON, MEDIA_TYPES, PROTOBUF
 from onhand.serving.compression import CODINGS, unpack
 from onhand.serving.problems import HttpError
 
-__all__ = ["Body", "ClientGone", "read_body"]
+__all__ = ["Body", "ClientGone"]
 
 _CLOSE: Final = ((b"connection", b"close"),)
 _UNPACK_ASIDE_BYTES: Final = 32 * 1024
 """A larger compressed body is unpacked on another thread, so that pages go on."""
 
 
-class Body(NamedTuple):
-    """The bytes of a request, unpacked, and their format: one of `formats.MEDIA_TYPES`."""
-
-    content: bytes
-    media: str
-
-
 class ClientGone(Exception):
     """The client hung up before its request was whole."""
 
 
-async def read_body(
-    scope: Scope, receive: Receive, limit_bytes: int, limit_s: float, binary: bool = False
-) -> Body:
-    """Read a body; `binary` says that Avro and Protobuf may come too.
+class Body:
+    """What has come of a request's body, in `content`, and its format.
 
-    Raises `HttpError` 415 for another format and 408 when it comes too slowly, `TooLarge` before
-    reading what is declared too large or when it unpacks to too much, `ClientGone`.
+    `media` is one of `formats.MEDIA_TYPES` when all is well; else what the sender called it, with
+    how it is compressed. `whole` says that nothing is missing.
     """
-    media, coding = _check_headers(scope, limit_bytes, binary)
-    try:
-        async with asyncio.timeout(limit_s):
-            content = await _receive_all(receive, limit_bytes)
-    except TimeoutError:
-        raise HttpError(
-            408,
-            "slow_body",
-            f"The body did not arrive within {limit_s:g} s. Send smaller batches.",
-            _CLOSE,
-        ) from None
-    if coding and len(content) > _UNPACK_ASIDE_BYTES:
-        content = await asyncio.to_thread(unpack, coding, content, limit_bytes)
-    elif coding:
-        content = unpack(coding, content, limit_bytes)
-    return Body(content, media)
+
+    __slots__ = ("content", "media", "whole")
+
+    def __init__(self) -> None:
+        self.content = b""
+        self.media = ""
+        self.whole = False
+
+    async def read(
+        self, scope: Scope, receive: Receive, limit_bytes: int, limit_s: float, binary: bool
+    ) -> None:
+        """Read a body; `binary` says that Avro and Protobuf may come too.
+
+        Raises `HttpError` 415 for another format and 408 when it comes too slowly, `TooLarge`
+        before reading what is declared too large or when it unpacks to too much, `ClientGone`.
+        What has come by then is here.
+        """
+        _check_length(scope, limit_bytes)
+        try:
+            async with asyncio.timeout(limit_s):
+                await self._receive_all(receive, limit_bytes)
+        except TimeoutError:
+            raise HttpError(
+                408,
+                "slow_body",
+                f"The body did not arrive within {limit_s:g} s. Send smaller batches.",
+                _CLOSE,
+            ) from None
+        finally:
+            media, coding = _sent_as(scope)
+            self.media = f"{media}; content-encoding={coding}" if coding else media
+        known = _media(media, binary)
+        if coding:
+            self.content = await _unpacked(coding, self.content, limit_bytes)
+        self.media = known
+
+    async def _receive_all(self, receive: Receive, limit_bytes: int) -> None:
+        chunks: list[bytes] = []
+        size = 0
+        try:
+            while not self.whole:
+                if size > limit_bytes:
+                    _refuse_size(limit_bytes)
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientGone
+                chunks.append(message.get("body", b""))
+                size += len(chunks[-1])
+                self.whole = not message.get("more_body", False)
+        finally:
+            self.content = chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-def _check_headers(scope: Scope, limit_bytes: int, binary: bool) -> tuple[str, str]:
-    """Return the format of a body and how it is compressed."""
-    media, coding = JSON, ""
+def _check_length(scope: Scope, limit_bytes: int) -> None:
     for name, value in scope["headers"]:
-        if name == b"content-type":
-            media = _media(value, binary)
-        elif name == b"content-length":
+        if name == b"content-length":
             if not value.isdigit():
                 raise Invalid("content_length", "The content-length is not a number.")
             if int(value[:18]) > limit_bytes:
                 _refuse_size(limit_bytes)
+
+
+def _sent_as(scope: Scope) -> tuple[str, str]:
+    """Return the content type of a body, without parameters, and how it is compressed."""
+    media, coding = JSON, ""
+    for name, value in scope["headers"]:
+        if name == b"content-type":
+            media = value.partition(b";")[0].strip().lower().decode("latin-1")
         elif name == b"content-encoding" and value.lower() != b"identity":
             coding = value.lower().decode("latin-1")
-            if coding not in CODINGS:
-                raise HttpError(
-                    415,
-                    "content_encoding",
-                    f"Content-encoding {_shown(value)} is not taken; send gzip, deflate, zstd or "
-                    "the plain body.",
-                    ((b"accept-encoding", b"gzip, deflate, zstd, identity"),),
-                )
-    return media, coding
+    return media[:100], coding[:100]
 
 
-def _media(content_type: bytes, binary: bool) -> str:
-    name = content_type.partition(b";")[0].strip().lower().decode("latin-1")
-    media = MEDIA_TYPES.get(name)
+async def _unpacked(coding: str, content: bytes, limit_bytes: int) -> bytes:
+    if coding not in CODINGS:
+        raise HttpError(
+            415,
+            "content_encoding",
+            f"Content-encoding {coding[:60]!r} is not taken; send gzip, deflate, zstd or the plain "
+            "body.",
+            ((b"accept-encoding", b"gzip, deflate, zstd, identity"),),
+        )
+    if len(content) > _UNPACK_ASIDE_BYTES:
+        return await asyncio.to_thread(unpack, coding, content, limit_bytes)
+    return unpack(coding, content, limit_bytes)
+
+
+def _media(sent_as: str, binary: bool) -> str:
+    media = MEDIA_TYPES.get(sent_as)
     if media is None or (media in (AVRO, PROTOBUF) and not binary):
         raise HttpError(
             415,
             "content_type",
-            f"Content-type {_shown(name.encode('latin-1'))} is not taken; send application/json "
-            "(an object or an array) or application/x-ndjson (one object a line)"
+            f"Content-type {sent_as[:60]!r} is not taken; send application/json (an object or an "
+            "array) or application/x-ndjson (one object a line)"
             + (f", {AVRO} or {PROTOBUF}." if binary else "."),
         )
     return media
-
-
-async def _receive_all(receive: Receive, limit_bytes: int) -> bytes:
-    message = await receive()
-    if message["type"] == "http.disconnect":
-        raise ClientGone
-    content: bytes = message.get("body", b"")
-    if not message.get("more_body", False):
-        return content
-    chunks = [content]
-    size = len(content)
-    while message.get("more_body", False):
-        if size > limit_bytes:
-            _refuse_size(limit_bytes)
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGone
-        chunk: bytes = message.get("body", b"")
-        size += len(chunk)
-        chunks.append(chunk)
-    return b"".join(chunks)
 
 
 def _refuse_size(limit_bytes: int) -> NoReturn:
@@ -119,7 +133,3 @@ def _refuse_size(limit_bytes: int) -> NoReturn:
         "body_too_large",
         f"The body is over {limit_bytes} bytes, the most that is taken. Send it in parts.",
     )
-
-
-def _shown(value: bytes) -> str:
-    return repr(value[:60].decode("latin-1"))

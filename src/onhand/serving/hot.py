@@ -15,7 +15,6 @@ from onhand.contracts.errors import OnhandError, Unknown
 from onhand.contracts.formats import parse
 from onhand.contracts.requests import SLOTS, RecommendRequest, Slot
 from onhand.contracts.shapes import Kind
-from onhand.serving.body import read_body
 from onhand.serving.problems import Header, HttpError, method_not_allowed, send_json, send_problem
 from onhand.serving.query import parse_recommend_query, parse_similar_n
 from onhand.serving.routing import refuse_query
@@ -102,9 +101,7 @@ class HotRoutes:
 
     async def _read_recommend(self, slot: str, scope: Scope, receive: Receive) -> RecommendRequest:
         refuse_query(scope)
-        settings = self._service.settings
-        body = await read_body(scope, receive, settings.body_bytes, settings.request_seconds)
-        return parse_recommend(body.content, slot)
+        return parse_recommend(await self._service.read_body(scope, receive), slot)
 
     def _decide(self, request: RecommendRequest) -> Recommendation:
         waited_ms = self._monitor.waited_s * 1000
@@ -162,17 +159,15 @@ class HotRoutes:
         service = self._service
         service.require_ready()
         refuse_query(scope, "key")
-        limits = service.limits
-        body = await read_body(
-            scope, receive, limits.body_bytes, service.settings.request_seconds, binary=True
-        )
         registry = self._engine.contracts
+        gate, source = registry.gate(kind), f"/v1/{kind}"
+        body = await service.read_records(scope, receive, gate, source, binary=True)
+        now_ms, limits = service.now_ms(), service.limits
         return await service.ingest(
-            registry.gate(kind),
-            lambda: parse(registry, kind, body.media, body.content, service.now_ms(), limits),
-            body.content,
-            body.media,
-            f"/v1/{kind}",
+            gate,
+            lambda: parse(registry, kind, body.media, body.content, now_ms, limits),
+            body,
+            source,
         )
 
 

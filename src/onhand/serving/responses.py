@@ -9,7 +9,6 @@ from starlette.responses import Response
 
 from onhand.contracts.errors import Invalid
 from onhand.contracts.explain import DECODE_ERRORS, explain
-from onhand.serving.body import read_body
 from onhand.serving.service import Service
 
 __all__ = ["json_response", "read_object", "read_query"]
@@ -25,14 +24,11 @@ def json_response(value: Any, status: int = 200, media: str = "application/json"
 
 async def read_object(request: Request, service: Service, type_: type[T]) -> T:
     """Read a JSON body of a type. Raises `Invalid`."""
-    settings = service.settings
-    body = await read_body(
-        request.scope, request.receive, settings.body_bytes, settings.request_seconds
-    )
+    content = await service.read_body(request.scope, request.receive)
     try:
-        return msgspec.json.decode(body.content or b"{}", type=type_)
+        return msgspec.json.decode(content or b"{}", type=type_)
     except DECODE_ERRORS as error:
-        fault = explain(error, body.content)
+        fault = explain(error, content)
         raise Invalid(fault.code, fault.message) from None
 
 

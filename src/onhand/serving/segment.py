@@ -5,7 +5,6 @@ from starlette.responses import Response
 
 from onhand.contracts.formats import SEGMENT
 from onhand.contracts.segment import parse_segment
-from onhand.serving.body import read_body
 from onhand.serving.contract_routes import Success
 from onhand.serving.responses import json_response
 from onhand.serving.service import Service
@@ -53,24 +52,13 @@ class SegmentRoutes:
         service = self._service
         service.require_ready()
         path = request.url.path
-        settings = service.settings
-        body = await read_body(
-            request.scope, request.receive, settings.body_bytes, settings.request_seconds
-        )
         gate = service.engine.contracts.gate("events")
+        body = await service.read_records(request.scope, request.receive, gate, path)
+        body.media = SEGMENT
         word = path.rpartition("/")[2]
         kind = None if word == "batch" else word
+        now_ms, limits = service.now_ms(), service.limits
         await service.ingest(
-            gate,
-            lambda: parse_segment(
-                gate,
-                body.content,
-                service.now_ms(),
-                service.limits,
-                kind,
-            ),
-            body.content,
-            SEGMENT,
-            path,
+            gate, lambda: parse_segment(gate, body.content, now_ms, limits, kind), body, path
         )
         return json_response(Success(True))

@@ -11,18 +11,19 @@ from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
+from starlette.types import Receive, Scope
 
 from onhand import redelivery
 from onhand.contracts.answers import IngestReport
-from onhand.contracts.batch import Limits, Parsed, Refusal, TooLarge, merge, refusals
+from onhand.contracts.batch import Limits, Parsed, Refusal, merge, refusals
 from onhand.contracts.errors import Fault, Invalid, OnhandError, Unavailable
 from onhand.contracts.formats import JSON, NDJSON, TEXT
 from onhand.contracts.gate import Gate
-from onhand.contracts.letters import LetterFilter, RetryReport, letters_of
+from onhand.contracts.letters import DeadLetter, LetterFilter, RetryReport, letters_of
 from onhand.contracts.records import Control, Record
-from onhand.contracts.shapes import Kind
 from onhand.engine import Engine
-from onhand.log.dead_letters import DeadLetterStore
+from onhand.log.dead_letters import RAW_BYTES, DeadLetterStore
+from onhand.serving.body import Body
 from onhand.serving.committer import Committer
 from onhand.serving.guard import Guard
 from onhand.serving.keeper import Keeper
@@ -139,24 +140,49 @@ class Service:
             return IngestReport(0, 0, 0, self.engine.offset)
         return await self._committer.submit(records)
 
+    async def read_body(self, scope: Scope, receive: Receive) -> bytes:
+        """Read a body of JSON. Raises as `Body.read` does."""
+        body = Body()
+        await self._read(body, scope, receive, binary=False)
+        return body.content
+
+    async def read_records(
+        self, scope: Scope, receive: Receive, gate: Gate[Any], source: str, binary: bool = False
+    ) -> Body:
+        """Read a body of records. Raises as `Body.read` does, and keeps what has come."""
+        body = Body()
+        try:
+            await self._read(body, scope, receive, binary)
+        except OnhandError as error:
+            await self.refuse(gate, error, body, source)
+            raise
+        return body
+
+    async def _read(self, body: Body, scope: Scope, receive: Receive, binary: bool) -> None:
+        limit_bytes, limit_s = self.limits.body_bytes, self.settings.request_seconds
+        await body.read(scope, receive, limit_bytes, limit_s, binary)
+
+    async def refuse(self, gate: Gate[Any], error: OnhandError, body: Body, source: str) -> None:
+        """Keep what has come of a body that is refused as a whole; count it where nothing has."""
+        if not body.content:
+            self.metrics.count_refusal(gate.label, error.code)
+            return
+        refusal = Refusal(0, Fault(error.code, error.message))
+        start = body.content[:RAW_BYTES]
+        letters = letters_of(gate, [refusal], lambda _: start, source, body.media, self.now_ms())
+        is_cut = not body.whole or len(start) < len(body.content)
+        await self._keep([msgspec.structs.replace(each, truncated=is_cut) for each in letters])
+
     async def ingest(
-        self,
-        gate: Gate[Any],
-        parse: Callable[[], Parsed[Any]],
-        content: bytes,
-        media: str,
-        source: str,
+        self, gate: Gate[Any], parse: Callable[[], Parsed[Any]], body: Body, source: str
     ) -> IngestReport:
         """Take a body: its good records are durable and visible, its bad ones among the dead
         letters, when this returns. Raises `Invalid` when it cannot be read, and keeps it."""
         began_s = time.perf_counter()
         try:
             parsed = parse()
-        except TooLarge:
-            raise
         except Invalid as error:
-            fault = Fault(error.code, error.message)
-            await self._keep(gate, [Refusal(0, fault)], lambda _: content, media, source)
+            await self.refuse(gate, error, body, source)
             raise
         finally:
             self.monitor.note("decode", time.perf_counter() - began_s)
@@ -165,17 +191,11 @@ class Service:
             self.metrics.count_report(gate.label, report)
             return report
         refused = refusals(gate, parsed, report)
-        await self._keep(gate, refused, parsed.part, _PART_MEDIA.get(media, media), source)
+        media = _PART_MEDIA.get(body.media, body.media)
+        await self._keep(letters_of(gate, refused, parsed.part, source, media, self.now_ms()))
         report = merge(parsed, report, self.limits)
         self.metrics.count_report(gate.label, report)
         return report
-
-    def count(self, kind: Kind, report: IngestReport) -> None:
-        """Count what became of records that came by another way than `ingest`."""
-        label = self.engine.contracts.gate(kind).label
-        self.metrics.count_report(label, report)
-        for error in report.errors:
-            self.metrics.count_refusal(label, error.code)
 
     async def retry(self, which: LetterFilter) -> RetryReport:
         """Put dead letters in, as far as today's contracts can read them. Raises `Unavailable`."""
@@ -199,18 +219,10 @@ class Service:
             remaining = await asyncio.to_thread(store.count, which)
         return msgspec.structs.replace(total, remaining=remaining, offset=engine.offset)
 
-    async def _keep(
-        self,
-        gate: Gate[Any],
-        refused: Sequence[Refusal],
-        part: Callable[[int], bytes],
-        media: str,
-        source: str,
-    ) -> None:
-        for refusal in refused:
-            self.metrics.count_refusal(gate.judge(refusal.fault).label, refusal.fault.code)
+    async def _keep(self, letters: Sequence[DeadLetter]) -> None:
+        for letter in letters:
+            self.metrics.count_refusal(f"{letter.contract}@{letter.version}", letter.code)
         if self._keeper is not None:
-            letters = letters_of(gate, refused, part, source, media, self.now_ms())
             await self._keeper.keep(letters)
 
     async def _load_and_write(self) -> None:
