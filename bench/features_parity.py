@@ -14,7 +14,6 @@ import json
 import random
 import tempfile
 import time
-from itertools import islice
 from pathlib import Path
 
 import msgspec
@@ -23,6 +22,7 @@ import numpy as np
 from onhand.app import App
 from onhand.contracts.features import Entity
 from onhand.contracts.records import Event, Signal
+from onhand.decision.models import Models
 from onhand.decision.records import DecisionRecord
 from onhand.engine import Engine
 from onhand.features.online import rows_of
@@ -139,7 +139,8 @@ def main() -> None:
         began = time.perf_counter()
         bodies = read_decisions(folder / "decisions.db", 0, given.decisions)
         records = [msgspec.json.decode(body, type=DecisionRecord) for body in bodies]
-        differing = sum(bool(each.differences) for each in islice(replay(records, past), 10**9))
+        replayed = replay(records, past, Models(None, app.features))
+        differing = sum(bool(each.differences) for each in replayed)
         took["replay"] = time.perf_counter() - began
     print(f"log: {past.last:,} records; distinct live values: {len(np.unique(lived)):,}")
     print(f"reads      {len(labels):,} rows x {len(vector.names)} features = {values:,} values: "

@@ -38,7 +38,7 @@ class App:
         self._features: dict[str, Feature] = {}
         self.events: dict[str, Draft] = {}
         """The event types of the shop's own, and what their contracts change of that of events."""
-        self.slots: dict[Slot, SlotRule] = dict.fromkeys(SLOTS, SlotRule())
+        self.slots: dict[Slot, SlotRule] = {slot: SlotRule(ahead=slot == "home") for slot in SLOTS}
         """What is declared of each slot."""
         self._set: FeatureSet | None = None
         self._register(READY if ready else ())
@@ -82,14 +82,25 @@ class App:
         self.events[name] = draft
         return contract
 
-    def slot(self, name: Slot, *, deadline_ms: float = 50.0, static: Sequence[str] = ()) -> None:
-        """Declare how soon a slot's page must be answered, and the item ids to show, best first,
-        when nothing else can be. Raises `ValueError`."""
+    def slot(
+        self,
+        name: Slot,
+        *,
+        deadline_ms: float = 50.0,
+        static: Sequence[str] = (),
+        ahead: bool | None = None,
+    ) -> None:
+        """Declare how soon a slot's page must be answered, the item ids to show, best first, when
+        nothing else can be, and whether the active model ranks it `ahead`: for each visitor at
+        their first event (as it does `home`), or for those whose page was asked for. Raises
+        `ValueError`."""
         if name not in SLOTS:
             raise ValueError(f"there is no slot {name!r}; there are {', '.join(SLOTS)}")
         if not 1 <= deadline_ms <= 10_000:
             raise ValueError(f"`deadline_ms` is {deadline_ms}; give 1 to 10,000")
-        self.slots[name] = SlotRule(deadline_ms, tuple(static))
+        if ahead is None:
+            ahead = self.slots[name].ahead
+        self.slots[name] = SlotRule(deadline_ms, tuple(static), ahead)
 
     @property
     def features(self) -> FeatureSet:

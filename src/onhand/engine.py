@@ -18,6 +18,7 @@ from zlib import crc32
 
 import msgspec
 import numpy as np
+from msgspec import UNSET
 from numpy.typing import NDArray
 
 from onhand.admission import Admission, Retry, admit
@@ -46,9 +47,11 @@ from onhand.decision.ladder import (
     choose_static,
     descend,
 )
+from onhand.decision.lists import Entry, Lists, Whom, likely
 from onhand.decision.models import Models
+from onhand.decision.prepared import Gathered, Ranker, gather, make_scratch, rank
 from onhand.decision.records import DecisionRecord, Vectors
-from onhand.decision.replay import Explanation, explain
+from onhand.decision.replay import Explanation, explain, restore
 from onhand.decision.slots import PLANS, SIMILAR, Plan
 from onhand.features.drift import Profile, stability
 from onhand.features.online import answer, answer_feast, rows_of
@@ -59,8 +62,9 @@ from onhand.log.port import Log
 from onhand.log.sqlite import SqliteLog
 from onhand.past import Past
 from onhand.ranking.artefact import ModelStore
+from onhand.retrieval.listed import NO_LIST
 from onhand.retrieval.pool import make_pool
-from onhand.retrieval.sight import sight_of
+from onhand.retrieval.sight import find_visitor, sight_of
 from onhand.state import checkpoint
 from onhand.state.barriers import REASONS
 from onhand.state.lateness import Held
@@ -72,6 +76,8 @@ __all__ = ["DecisionRecord", "Engine"]
 _log = logging.getLogger("onhand")
 
 VARIANT = "control"
+KNOWN = ("content", "collaborative")
+"""Tiers of visitors of whom there is something to make a list from."""
 ERRORS_LISTED = 100
 VECTORS_KEPT = 500
 _KINDS: Final[dict[type, Kind]] = {record: kind for kind, record in RECORDS.items()}
@@ -93,16 +99,22 @@ class Engine:
         vector_share: float = 0.0,
         profile: Profile | None = None,
         models: ModelStore | None = None,
+        prepared_bytes: int = 1 << 26,
     ) -> None:
         self.ready = False
         app = app or App()
         self.features = app.features
         self._declared = app.events
         self._rules: Mapping[Slot, SlotRule] = app.slots
+        self.slots_ahead: frozenset[Slot] = frozenset(
+            slot for slot, rule in app.slots.items() if rule.ahead
+        )
+        """Slots that are ranked for a visitor before a page of them has asked."""
+        self.lists = Lists(prepared_bytes)
         self.models = Models(models, self.features)
         self.kept_off: dict[str, int] = dict.fromkeys(REASONS[1:], 0)
         """How many items each barrier has kept off pages."""
-        self.degraded: Counter[tuple[str | None, str]] = Counter()
+        self.degraded: Counter[tuple[str, str]] = Counter()
         """How many answers came from each lower step of the ladder, and why."""
         self.unlisted: dict[str, int] = {"events": 0, "signals": 0}
         """How many records were taken that name an item which is not in the catalogue."""
@@ -112,6 +124,7 @@ class Engine:
         self._state = State(limits, self.features.accumulators(limits))
         self._sight = sight_of(self._state)
         self._pool = make_pool(limits.items)
+        self._scratch = make_scratch(self._state)
         self._windows = {
             shown: name for shown, name in WINDOWS.items() if name in self.features.names
         }
@@ -340,47 +353,125 @@ class Engine:
         began_ns = time.perf_counter_ns()
         if now_ms is None:
             now_ms = _now_ms()
-        fall, page = self._descend(request, plan, now_ms, waited_ms, hurry)
+        entry = None
+        if self.models.ranker is not None and slot == request.slot:
+            entry = self.lists.find(request)
+        fall, page, entry = self._descend(request, plan, entry, now_ms, waited_ms, hurry)
         if fall.step is not None:
-            self.degraded[fall] += 1
+            self.degraded[fall.step, fall.reason] += 1
         self._decided += 1
         answer = Recommendation(
             decision=f"{self._run}-{self._decided:x}",
             slot=slot,
             as_of=self.offset,
             tier=page.tier,
-            model=DEFAULT,
+            model=DEFAULT if entry is None else entry.prepared.model,
             variant=VARIANT,
             degraded=fall.step,
             items=page.items,
             took_us=(time.perf_counter_ns() - began_ns) // 1000,
+            age_ms=now_ms - entry.prepared.prepared_ms
+            if entry is not None and fall.step == "stale"
+            else UNSET,
         )
+        if self.models.ranker is not None:
+            self._note_list(request, entry, fall, page.tier, now_ms)
         if self._decisions is not None:
-            vectors = self._vectors(request, answer, now_ms)
-            record = DecisionRecord(request, now_ms, answer, self.features.version, vectors=vectors)
+            record = self._record(request, answer, entry, now_ms)
             self._decisions.put(answer.decision, self._encode(record))
         return answer
 
+    def _note_list(
+        self, request: RecommendRequest, entry: Entry | None, fall: Fall, tier: str, now_ms: int
+    ) -> None:
+        """Count a page read by the list that it began from, and ask for what it lacked."""
+        if entry is not None:
+            self.lists.reads[tier, fall.step or "fresh"] += 1
+            self.lists.refresh(entry, now_ms)
+            return
+        self.lists.reads[tier, "none"] += 1
+        if tier in KNOWN:
+            self.lists.want(request)
+
+    def _record(
+        self, request: RecommendRequest, answer: Recommendation, entry: Entry | None, now_ms: int
+    ) -> DecisionRecord:
+        vectors = self._vectors(request, answer, now_ms)
+        app = self.features.version
+        if entry is None:
+            return DecisionRecord(request, now_ms, answer, app, vectors=vectors)
+        return DecisionRecord(
+            request,
+            now_ms,
+            answer,
+            app,
+            candidates_as_of=entry.prepared.as_of,
+            prepared_ms=entry.prepared.prepared_ms,
+            of_user=entry.whom.session is None and request.session is not None,
+            vectors=vectors,
+        )
+
     def _descend(
-        self, request: RecommendRequest, plan: Plan, now_ms: int, waited_ms: float, hurry: bool
-    ) -> tuple[Fall, Page]:
-        """Return the first step of the ladder that gives a page, and the page: an empty one where
-        even the last fails."""
-        rule = self._rules[request.slot]
+        self,
+        request: RecommendRequest,
+        plan: Plan,
+        entry: Entry | None,
+        now_ms: int,
+        waited_ms: float,
+        hurry: bool,
+    ) -> tuple[Fall, Page, Entry | None]:
+        """Return the first step of the ladder that gives a page, the page, and the prepared list
+        where that was used; the page is empty where even the last step fails."""
+        rule, state, sight = self._rules[request.slot], self._state, self._sight
+        behind = ""
+        if entry is not None and self.lists.is_stale(entry, now_ms):
+            behind = "breaker" if self.lists.failing else "behind"
         fall = LOADING
-        for fall in descend(rule, waited_ms, hurry) if self.ready else (LOADING,):
+        for fall in descend(rule, behind, waited_ms, hurry) if self.ready else (LOADING,):
             try:
                 if fall.step == "static":
-                    items = choose_static(self._state, request, rule.static, self.ready)
-                    return fall, Page(items, "none")
-                steps = POPULAR_PLAN if fall.step == "popular" else plan
-                page = decide(self._state, self._sight, request, steps, now_ms, self._pool)
+                    items = choose_static(state, request, rule.static, self.ready)
+                    return fall, Page(items, "none"), None
+                if fall.step == "popular":
+                    page = decide(state, sight, request, POPULAR_PLAN, now_ms, self._pool)
+                    entry = None
+                else:
+                    listed = NO_LIST if entry is None else entry.prepared.listed
+                    page = decide(state, sight, request, plan, now_ms, self._pool, listed)
                 self._count_kept_off()
             except Exception:
                 _log.exception("a page was not made: step %s, %r", fall.step or "fresh", request)
             else:
-                return fall, page
-        return fall, Page([], "none")
+                return fall, page, entry
+        return fall, Page([], "none"), None
+
+    def gather(self, ranker: Ranker, whoms: Sequence[Whom], now_ms: int) -> list[Gathered]:
+        """Find candidates for visitors and read what `ranker` asks of them, all as of one offset.
+        On any one thread, but not while anything is applied."""
+        state, sight = self._state, self._sight
+        return [
+            gather(state, sight, ranker, find_visitor(state, whom.request()), now_ms, self._scratch)
+            for whom in whoms
+        ]
+
+    def prepare(self, whoms: Sequence[Whom], now_ms: int | None = None) -> int:
+        """Make lists by the active model, which the next pages begin from; return how many. A
+        server does this behind its pages; in-process it is for the caller to do.
+
+        Raises `ModelFailed`, and whatever the model raises.
+        """
+        ranker = self.models.ranker
+        if ranker is None or not whoms:
+            return 0
+        gathered = self.gather(ranker, whoms, _now_ms() if now_ms is None else now_ms)
+        for whom, prepared in zip(whoms, rank(ranker, gathered), strict=True):
+            self.lists.put(whom, prepared)
+        return len(whoms)
+
+    def likely(self) -> list[Whom]:
+        """Return whom to make lists for before they come: the most active fifth of the visitors,
+        those first who were here last, as many as there is room for."""
+        return likely(self._state, self.slots_ahead, self.lists.capacity)
 
     def item(self, id: str, now_ms: int | None = None) -> ItemFacts:
         """Return an item's entry and how it stands now. Raises `Unknown`."""
@@ -421,8 +512,8 @@ class Engine:
         it may run on any thread.
         """
         record = msgspec.json.decode(self.decision(id), type=DecisionRecord)
-        state = self._past.at(record.answer.as_of)
-        return explain(state, record, make_pool(state.limits.items), self._every_feature)
+        state, listed = restore(record, self._past, self.models)
+        return explain(state, record, make_pool(state.limits.items), self._every_feature, listed)
 
     def drift(self) -> dict[str, float]:
         """Return how far each feature of the latest kept vectors is from the training set's

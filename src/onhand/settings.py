@@ -78,6 +78,23 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             "Retry-After.",
         ),
     ] = 50_000
+    prepared_mb: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=65_536,
+            description="Megabytes of lists that the active model prepared, about 600 a megabyte; "
+            "those unused for longest leave.",
+        ),
+    ] = 64
+    scoring_share: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=1,
+            description="Share of one processor's time that preparing lists may take.",
+        ),
+    ] = 0.3
     vector_share: Annotated[
         float,
         Meta(
@@ -123,13 +140,6 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     dead_letter_days: Annotated[
         float, Meta(gt=0, le=3650, description="Days after which a dead letter leaves.")
     ] = 30.0
-    faults: Annotated[
-        bool,
-        Meta(
-            description="Let `onhand simulate` break parts of this server, for drills: only on "
-            "loopback, without keys."
-        ),
-    ] = False
     checkpoint_minutes: Annotated[
         float,
         Meta(gt=0, description="Minutes after which the state is checkpointed if it changed."),

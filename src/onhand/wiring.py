@@ -8,8 +8,8 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import NamedTuple
 
-import apsw
 import msgspec
+import numpy as np
 
 from onhand.app import App
 from onhand.contracts.errors import Invalid, Unavailable
@@ -23,21 +23,22 @@ from onhand.contracts.records import (
     Signal,
 )
 from onhand.contracts.requests import SLOTS
+from onhand.decision.lists import Whom
 from onhand.decision.models import Models
+from onhand.decision.prepared import Ranker, Reader
 from onhand.engine import Engine
 from onhand.features.drift import Profile
 from onhand.log.dead_letters import DeadLetterStore
 from onhand.log.decisions import DecisionStore
-from onhand.log.faults import FaultyDisk
 from onhand.log.memory import MemoryLog
 from onhand.log.sqlite import SqliteLog, SqliteReader
 from onhand.past import Past
 from onhand.ranking.artefact import ModelStore
+from onhand.ranking.model import Linear, Model
 from onhand.serving.app import App as Routes
-from onhand.serving.faults import BreakingModels, Faults
 from onhand.serving.keys import KeyFile
 from onhand.serving.server import Server, listen
-from onhand.serving.service import Service, wall_clock_ms
+from onhand.serving.service import Service
 from onhand.settings import Settings
 from onhand.state.state import Limits
 
@@ -60,7 +61,7 @@ def build_engine(settings: Settings, app: App | None = None) -> Engine:
 
     Raises `LogRefused` when another process holds the log.
     """
-    return _open(settings, app, None).engine
+    return _open(settings, app).engine
 
 
 def load_app(path: Path | None) -> App:
@@ -101,13 +102,11 @@ class _Opened(NamedTuple):
     decisions: DecisionStore
 
 
-def _open(settings: Settings, app: App | None, faults: Faults | None) -> _Opened:
+def _open(settings: Settings, app: App | None) -> _Opened:
     folder = Path(settings.data)
     folder.mkdir(parents=True, exist_ok=True)
     log = SqliteLog(folder / "log.db")
     decisions = DecisionStore(folder / "decisions.db")
-    kept = folder / "models"
-    models = ModelStore(kept) if faults is None else BreakingModels(kept, faults)
     return _Opened(
         Engine(
             log,
@@ -116,7 +115,8 @@ def _open(settings: Settings, app: App | None, faults: Faults | None) -> _Opened
             app=app,
             vector_share=settings.vector_share,
             profile=_profile(settings),
-            models=models,
+            models=ModelStore(folder / "models"),
+            prepared_bytes=settings.prepared_mb << 20,
         ),
         log,
         decisions,
@@ -159,18 +159,9 @@ def _profile(settings: Settings) -> Profile | None:
 
 
 def _build_service(settings: Settings, keys: KeyFile, app: App | None) -> Service:
-    faults = _open_faults(settings, keys)
-    opened = _open(settings, app, faults)
+    opened = _open(settings, app)
     letters = open_dead_letters(settings)
-    service = Service(
-        opened.engine,
-        settings,
-        warm_kernels,
-        now_ms=wall_clock_ms if faults is None else faults.now_ms,
-        letters=letters,
-        keys=keys,
-        faults=faults,
-    )
+    service = Service(opened.engine, settings, warm_kernels, letters=letters, keys=keys)
     service.metrics.gauges |= {
         "onhand_log_offset": ("Offset of the last durable record.", lambda: opened.log.last),
         "onhand_decisions_dropped": (
@@ -179,24 +170,6 @@ def _build_service(settings: Settings, keys: KeyFile, app: App | None) -> Servic
         ),
     }
     return service
-
-
-def _open_faults(settings: Settings, keys: KeyFile) -> Faults | None:
-    """The switchboard, where the settings ask for one; it lies under all files opened later.
-
-    Raises `Unavailable` where others than this machine, or only holders of keys, may come.
-    """
-    if not settings.faults:
-        return None
-    if not (is_loopback(settings.host) and is_loopback(settings.admin_host)) or keys.read():
-        raise Unavailable(
-            "faults_refused",
-            "Setting `faults`: anyone who reaches this server could break it. It is for drills on "
-            "loopback, in a data folder without keys.",
-        )
-    disk = FaultyDisk()
-    apsw.set_default_vfs(disk.name)
-    return Faults(disk, wall_clock_ms)
 
 
 def _require_keys(settings: Settings, keys: KeyFile) -> None:
@@ -250,6 +223,12 @@ def warm_kernels() -> None:
         engine.recommend(slot)
     engine.similar("a")
     engine.item("a")
+    reader = Reader.every(engine.features)
+    weights = Linear(np.zeros(len(reader.names), np.float32))
+    model = Model("warm", 1, reader.names, reader.definitions, weights)
+    engine.models.ranker = Ranker(model, engine.features)
+    engine.prepare([Whom("home", "s", None)])
+    engine.recommend("home", session="s")
     engine.close()
 
 

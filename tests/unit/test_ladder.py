@@ -50,8 +50,10 @@ def engine(app: onhand.App, tmp_path: Path) -> Engine:
     return engine
 
 
-def steps(rule: SlotRule, waited_ms: float, hurry: bool = False) -> list[tuple[str | None, str]]:
-    return [(fall.step, fall.reason) for fall in descend(rule, waited_ms, hurry)]
+def steps(
+    rule: SlotRule, waited_ms: float, hurry: bool = False, behind: str = ""
+) -> list[tuple[str | None, str]]:
+    return [(fall.step, fall.reason) for fall in descend(rule, behind, waited_ms, hurry)]
 
 
 def test_the_steps_go_down_from_what_there_is_time_for():
@@ -59,6 +61,7 @@ def test_the_steps_go_down_from_what_there_is_time_for():
     whole = [(None, ""), ("popular", "error"), ("static", "error")]
     assert steps(rule, 0) == whole
     assert steps(rule, 47.9) == whole
+    assert steps(rule, 0, behind="breaker") == [("stale", "breaker"), *whole[1:]]
     assert steps(rule, 48.1) == [("popular", "deadline"), ("static", "error")]
     assert steps(rule, 0, hurry=True) == [("popular", "overload"), ("static", "error")]
 

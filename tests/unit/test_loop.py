@@ -87,7 +87,11 @@ def test_a_request_is_answered_before_the_rest_of_its_group_is_folded():
     engine = Engine(MemoryLog(), limits=LIMITS)
     engine.load()
     monitor = LoopMonitor()
-    committer = Committer(engine, Settings(), Metrics(), monitor, lambda: START_MS)
+    told: list[int] = []
+    committer = Committer(
+        engine, Settings(), Metrics(), monitor, lambda: START_MS, asyncio.Lock(),
+        lambda records: told.append(len(records)),
+    )  # fmt: skip
     few = [Event("view", session="s", time=START_MS)]
     many = [Event("view", session="s", time=START_MS) for _ in range(1900)]
 
@@ -105,6 +109,7 @@ def test_a_request_is_answered_before_the_rest_of_its_group_is_folded():
 
     report_offset, offset_then = asyncio.run(run())
     assert report_offset == 1
+    assert told == [1901]
     assert offset_then < 1901
     assert monitor.longest()["fold"] > 0
 

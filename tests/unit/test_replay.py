@@ -80,12 +80,16 @@ def past_of(folder: Path, checkpoints: bool) -> Past:
     )
 
 
+def models_of(folder: Path) -> Models:
+    return Models(ModelStore(folder / "models"), App().features)
+
+
 @pytest.mark.parametrize("checkpoints", [True, False])
 def test_every_decision_is_made_again_to_the_byte(tmp_path: Path, checkpoints: bool):
     made = play(tmp_path)
     records = records_in(tmp_path)
     assert sorted(record.answer.decision for record in records) == sorted(made)
-    replayed = list(replay(records, past_of(tmp_path, checkpoints)))
+    replayed = list(replay(records, past_of(tmp_path, checkpoints), models_of(tmp_path)))
     assert len(replayed) == len(made)
     assert [each.differences for each in replayed] == [[]] * len(made)
 
@@ -95,7 +99,7 @@ def test_what_differs_is_told(tmp_path: Path):
     record = records_in(tmp_path)[-1]
     other = msgspec.structs.replace(record.answer, tier="nobody")
     changed = msgspec.structs.replace(record, answer=other)
-    (each,) = replay([changed], past_of(tmp_path, checkpoints=True))
+    (each,) = replay([changed], past_of(tmp_path, checkpoints=True), models_of(tmp_path))
     assert [(d.field, d.was) for d in each.differences] == [("tier", "nobody")]
 
 
@@ -127,7 +131,7 @@ def test_an_explanation_tells_of_every_candidate(tmp_path: Path):
 
 
 def test_an_unknown_model_is_refused(tmp_path: Path):
-    models = Models(ModelStore(tmp_path), App().features)
+    models = models_of(tmp_path)
     assert models.find("default@1") is None
     with pytest.raises(Unknown, match="onhand train"):
         models.find("other@2")

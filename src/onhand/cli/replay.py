@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 if TYPE_CHECKING:
-    from onhand.decision.prepared import Ranker
+    from onhand.decision.models import Models
     from onhand.decision.records import DecisionRecord
     from onhand.offline.replay import Replayed
     from onhand.past import Past
@@ -48,9 +48,11 @@ def replay(
     from onhand.contracts.errors import OnhandError
 
     try:
-        ranker = _ranker(with_model, data, app)
+        models = _models(data, app)
+        if with_model is not None:
+            models.find(with_model)
         records = [_record(data, decision)] if decision else _records(data, since or "", sample)
-        mismatches = _replay(records, _past(data, app), ranker, json)
+        mismatches = _replay(records, _past(data, app), models, with_model, json)
     except OnhandError as error:
         _fail(error.message)
     if with_model is None and mismatches:
@@ -73,14 +75,15 @@ def explain(
 
     from onhand.contracts.errors import OnhandError
     from onhand.decision.replay import explain as explain_decision
+    from onhand.decision.replay import restore
     from onhand.retrieval.pool import make_pool
     from onhand.wiring import load_app
 
     try:
         record = _record(data, decision)
-        state = _past(data, app).at(record.answer.as_of)
+        state, listed = restore(record, _past(data, app), _models(data, app))
         vector = load_app(app).features.vector()
-        told = explain_decision(state, record, make_pool(state.limits.items), vector)
+        told = explain_decision(state, record, make_pool(state.limits.items), vector, listed)
     except OnhandError as error:
         _fail(error.message)
     if json:
@@ -90,7 +93,7 @@ def explain(
 
 
 def _replay(
-    records: "list[DecisionRecord]", past: "Past", ranker: "Ranker | None", json: bool
+    records: "list[DecisionRecord]", past: "Past", models: "Models", model: str | None, json: bool
 ) -> int:
     """Replay with a progress bar, print what differs, return how many do."""
     import msgspec
@@ -102,7 +105,7 @@ def _replay(
     began_s = time.monotonic()
     with Progress(transient=True, disable=json or not sys.stderr.isatty()) as progress:
         task = progress.add_task("replaying", total=len(records))
-        for each in replay_all(records, past, ranker):
+        for each in replay_all(records, past, models, model):
             progress.advance(task)
             differing += bool(each.differences)
             if json:
@@ -156,10 +159,10 @@ def _print_candidates(told: dict[str, Any]) -> None:
     Console().print(table)
 
 
-def _ranker(model: str | None, data: Path, app: Path | None) -> "Ranker | None":
+def _models(data: Path, app: Path | None) -> "Models":
     from onhand.wiring import load_app, open_models
 
-    return None if model is None else open_models(data, load_app(app)).find(model)
+    return open_models(data, load_app(app))
 
 
 def _record(data: Path, decision: str) -> "DecisionRecord":

@@ -1,6 +1,6 @@
 """What Onhand answers: an ingest report, a recommendation."""
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from onhand.contracts.errors import RecordError
 from onhand.contracts.records import Fulfilment, Item
@@ -33,7 +33,8 @@ class Recommendation(Struct, frozen=True):
     """An answer, and how good it is.
 
     `as_of` is the log offset of the one snapshot it was made from. `tier` says how well the
-    visitor is known, `degraded` which step of the ladder answered (null: the best one).
+    visitor is known, `degraded` which step of the ladder answered (null: the best one). Of a
+    `stale` answer, `age_ms` is how long ago its list was made.
     """
 
     decision: str
@@ -45,6 +46,7 @@ class Recommendation(Struct, frozen=True):
     degraded: str | None
     items: list[RecommendedItem]
     took_us: int
+    age_ms: int | UnsetType = UNSET
 
 
 class ItemFacts(Struct, frozen=True):

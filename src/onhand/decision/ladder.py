@@ -32,11 +32,13 @@ _DECIDING_MS: Final = 2.0
 
 
 class SlotRule(NamedTuple):
-    """What an app declares of a slot: how soon a page must be answered, and the ids of the last
-    step's list, best first."""
+    """What an app declares of a slot: how soon a page must be answered, the ids of the last
+    step's list, best first, and whether a visitor's list is made at their first event (`ahead`) or
+    when a page has asked for it."""
 
     deadline_ms: float = 50.0
     static: tuple[str, ...] = ()
+    ahead: bool = False
 
 
 class Fall(NamedTuple):
@@ -50,15 +52,18 @@ LOADING: Final = Fall("static", "loading")
 """The one step there is before the log is folded."""
 
 
-def descend(rule: SlotRule, waited_ms: float, hurry: bool) -> Iterator[Fall]:
-    """Yield the steps to try, best first, for a request that has waited `waited_ms` already;
-    `hurry` says that the server has more to do than it can."""
+def descend(rule: SlotRule, behind: str, waited_ms: float, hurry: bool) -> Iterator[Fall]:
+    """Yield the steps to try, best first, for a request that has waited `waited_ms` already.
+
+    `behind` says why there is no better list than an old one, empty where there is; `hurry` that
+    the server has more to do than it can.
+    """
     if hurry:
         yield Fall("popular", "overload")
     elif waited_ms + _DECIDING_MS > rule.deadline_ms:
         yield Fall("popular", "deadline")
     else:
-        yield Fall(None, "")
+        yield Fall("stale", behind) if behind else Fall(None, "")
         yield Fall("popular", "error")
     yield Fall("static", "error")
 

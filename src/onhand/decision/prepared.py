@@ -6,6 +6,7 @@ offset, moment and model are enough to make a list again to the byte.
 """
 
 import hashlib
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -24,8 +25,8 @@ from onhand.retrieval.sight import Sight, Visitor
 from onhand.retrieval.sources import SOURCES
 from onhand.state.state import State
 
-__all__ = ["Gathered", "LENGTH", "Prepared", "Ranker", "Reader", "Scratch", "gather",
-           "make_scratch", "prepare", "settle"]  # fmt: skip
+__all__ = ["Gathered", "LENGTH", "Prepared", "Ranker", "ModelFailed", "Reader", "Scratch", "gather",
+           "make_scratch", "prepare", "rank", "settle"]  # fmt: skip
 
 LENGTH: Final = 100
 """Items that a list keeps, at most."""
@@ -35,6 +36,10 @@ _NAMED_THINGS: Final = ("category", "brand", "country", "device")
 _MEANING: Final = 1
 """Changes with the meaning of a source's part or of `OWN`: a model learned from another does not
 fit."""
+
+
+class ModelFailed(Exception):
+    """A model gave no scores that a list could be made of."""
 
 
 class Scratch(NamedTuple):
@@ -163,9 +168,24 @@ def settle(gathered: Gathered, scores: NDArray[np.float32], model: str) -> Prepa
     return Prepared(listed, gathered.as_of, gathered.now_ms, model)
 
 
+def rank(ranker: Ranker, gathered: Sequence[Gathered]) -> list[Prepared]:
+    """Return the lists of several visitors, whose candidates are scored in one call.
+
+    Raises `ModelFailed` where the model's scores are none, and whatever the model raises.
+    """
+    features = np.concatenate([each.features for each in gathered])
+    scores = ranker.model.score(features)
+    if scores.shape != (len(features),):
+        raise ModelFailed(f"its scores have shape {scores.shape}, not ({len(features)},)")
+    if not np.isfinite(scores).all():
+        raise ModelFailed("it gave scores that are no numbers")
+    ends = np.cumsum([len(each.features) for each in gathered])[:-1]
+    parts = np.split(scores, ends)
+    return [settle(each, part, ranker.label) for each, part in zip(gathered, parts, strict=True)]
+
+
 def prepare(
     state: State, sight: Sight, ranker: Ranker, visitor: Visitor, now_ms: int, scratch: Scratch
 ) -> Prepared:
     """Return the list for a visitor as of the state's offset and `now_ms`."""
-    gathered = gather(state, sight, ranker, visitor, now_ms, scratch)
-    return settle(gathered, ranker.model.score(gathered.features), ranker.label)
+    return rank(ranker, [gather(state, sight, ranker, visitor, now_ms, scratch)])[0]

@@ -19,8 +19,9 @@ class DecisionRecord(Struct, frozen=True, omit_defaults=True):
     """A decision as it is kept.
 
     The answer holds the offset that it was made as of, the model and the result. `app` is the
-    version of the feature set, `candidates_as_of` the offset that the candidates were found as of
-    (0: with the answer), `seed` where draws begin (0: none were made).
+    version of the feature set, `seed` where draws begin (0: none were made). Where a prepared list
+    was used, `candidates_as_of` is the offset and `prepared_ms` the moment that it was made as of
+    (0: there was none), and `of_user` says that it was the user's and not the session's.
     """
 
     request: RecommendRequest
@@ -28,5 +29,7 @@ class DecisionRecord(Struct, frozen=True, omit_defaults=True):
     answer: Recommendation
     app: str = ""
     candidates_as_of: int = 0
+    prepared_ms: int = 0
+    of_user: bool = False
     seed: int = 0
     vectors: Vectors | None = None

@@ -11,21 +11,33 @@ import numpy as np
 from msgspec import Struct
 
 from onhand.contracts.answers import Recommendation
-from onhand.contracts.models import DEFAULT
 from onhand.decision.decide import decide
 from onhand.decision.ladder import POPULAR_PLAN, choose_static
+from onhand.decision.lists import audience
+from onhand.decision.models import Models
 from onhand.decision.prepared import Ranker, Scratch, make_scratch, prepare
 from onhand.decision.records import DecisionRecord
 from onhand.decision.slots import PLANS, SIMILAR, Plan
 from onhand.features.set import Asker, Vector
-from onhand.retrieval.listed import NO_LIST
+from onhand.past import Past
+from onhand.retrieval.listed import LIVE_SHARE, NO_LIST, Listed
 from onhand.retrieval.pool import Pool
 from onhand.retrieval.sight import find_visitor, sight_of
 from onhand.retrieval.sources import LABELS
 from onhand.state.barriers import REASONS
 from onhand.state.state import State
 
-__all__ = ["Candidate", "Difference", "Explanation", "again", "compare", "explain"]
+__all__ = [
+    "Candidate",
+    "Difference",
+    "Explanation",
+    "again",
+    "compare",
+    "explain",
+    "list_now",
+    "list_then",
+    "restore",
+]
 
 
 class Difference(Struct, frozen=True):
@@ -69,29 +81,54 @@ def plan_of(record: DecisionRecord) -> Plan:
     return SIMILAR if record.answer.slot == "similar" else PLANS[record.request.slot]
 
 
+def list_then(state: State, record: DecisionRecord, ranker: Ranker, scratch: Scratch) -> Listed:
+    """Return the list that a decision was made with, by its model and the state as of
+    `record.candidates_as_of`."""
+    visitor = find_visitor(state, audience(record.request, record.of_user).request())
+    return prepare(state, sight_of(state), ranker, visitor, record.prepared_ms, scratch).listed
+
+
+def list_now(state: State, record: DecisionRecord, ranker: Ranker, scratch: Scratch) -> Listed:
+    """Return the list that another model makes at the moment of a decision."""
+    visitor = find_visitor(state, record.request)
+    return prepare(state, sight_of(state), ranker, visitor, record.now_ms, scratch).listed
+
+
+def restore(record: DecisionRecord, past: Past, models: Models) -> tuple[State, Listed]:
+    """Return the state as of a decision, and the list that it was made with.
+
+    Raises `Unknown` or `Refused` where its model is not there any more.
+    """
+    if not record.prepared_ms:
+        return past.at(record.answer.as_of), NO_LIST
+    states = past.states([record.candidates_as_of, record.answer.as_of])
+    state, ranker = next(states), models.find(record.answer.model)
+    listed = NO_LIST if ranker is None else list_then(state, record, ranker, make_scratch(state))
+    return next(states), listed
+
+
 def again(
     state: State,
     record: DecisionRecord,
     pool: Pool,
-    ranker: Ranker | None = None,
-    scratch: Scratch | None = None,
+    listed: Listed = NO_LIST,
+    model: str | None = None,
 ) -> Recommendation:
-    """Return the answer that `state`, as of the record's offset, gives to the same request; with
-    `ranker`, as if that had ranked the candidates then. Of a static list, which is the app's, only
-    what was shown is known: that is filtered again."""
+    """Return the answer that `state`, as of the record's offset, gives to the same request with a
+    list: its own, or that of another `model`. Of a static list, which is the app's, only what was
+    shown is known: that is filtered again."""
     if record.answer.degraded == "static":
         shown = [item.id for item in record.answer.items]
         items = choose_static(state, record.request, shown, whole=False)
         return msgspec.structs.replace(record.answer, as_of=state.offset, items=items)
-    request, now_ms, sight = record.request, record.now_ms, sight_of(state)
-    model, listed = DEFAULT, NO_LIST
-    if ranker is not None:
-        scratch = scratch or make_scratch(state)
-        visitor = find_visitor(state, request)
-        model, listed = ranker.label, prepare(state, sight, ranker, visitor, now_ms, scratch).listed
-    page = decide(state, sight, request, plan_of(record), now_ms, pool, listed)
+    plan, sight = plan_of(record), sight_of(state)
+    page = decide(state, sight, record.request, plan, record.now_ms, pool, listed)
     return msgspec.structs.replace(
-        record.answer, as_of=state.offset, tier=page.tier, model=model, items=page.items
+        record.answer,
+        as_of=state.offset,
+        tier=page.tier,
+        model=model or record.answer.model,
+        items=page.items,
     )
 
 
@@ -104,10 +141,13 @@ def compare(was: Recommendation, now: Recommendation) -> list[Difference]:
             if before[name] != after[name]]  # fmt: skip
 
 
-def explain(state: State, record: DecisionRecord, pool: Pool, vector: Vector) -> Explanation:
-    """Make a decision again and tell of every candidate; `state` is as of the record's offset."""
-    parts = _parts(state, record, pool)
-    answer = again(state, record, pool)
+def explain(
+    state: State, record: DecisionRecord, pool: Pool, vector: Vector, listed: Listed = NO_LIST
+) -> Explanation:
+    """Make a decision again and tell of every candidate; `state` is as of the record's offset, and
+    `listed` the list that it was made with."""
+    parts = _parts(state, record, pool, listed)
+    answer = again(state, record, pool, listed)
     found = pool.candidates[: pool.size[0]].copy()
     places = {item.id: place for place, item in enumerate(answer.items, 1)}
     visitor = find_visitor(state, record.request)
@@ -140,16 +180,20 @@ def explain(state: State, record: DecisionRecord, pool: Pool, vector: Vector) ->
     )
 
 
-def _parts(state: State, record: DecisionRecord, pool: Pool) -> dict[int, dict[str, float]]:
-    """Return what each source alone gives each item: the sources' parts add up to the score."""
+def _parts(
+    state: State, record: DecisionRecord, pool: Pool, listed: Listed
+) -> dict[int, dict[str, float]]:
+    """Return what each source alone gives each item, and the prepared list: the parts add up to
+    the score."""
     plan = plan_of(record)
+    share = LIVE_SHARE if len(listed.rows) else 1.0
+    alone = [(LABELS[code], at, at + 1, NO_LIST) for at, code in enumerate(plan.codes.tolist())]
     parts: dict[int, dict[str, float]] = {}
-    for at, code in enumerate(plan.codes.tolist()):
-        alone = plan._replace(codes=plan.codes[at : at + 1], weights=plan.weights[at : at + 1])
-        decide(state, sight_of(state), record.request, alone, record.now_ms, pool)
+    for label, begin, end, ranked in [("prepared", 0, 0, listed), *alone]:
+        few = plan._replace(codes=plan.codes[begin:end], weights=share * plan.weights[begin:end])
+        decide(state, sight_of(state), record.request, few, record.now_ms, pool, ranked)
         found = pool.candidates[: pool.size[0]]
         for row in found[np.flatnonzero(found["score"])]:
             given = parts.setdefault(int(row["item"]), {})
-            label = LABELS[code]
             given[label] = round(given.get(label, 0.0) + float(row["score"]), 6)
     return parts

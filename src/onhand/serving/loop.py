@@ -9,6 +9,7 @@ going on is what a request of it has waited at least.
 """
 
 import asyncio
+from contextlib import nullcontext
 from time import monotonic, perf_counter
 from typing import Final, TypeVar
 
@@ -22,6 +23,7 @@ _T = TypeVar("_T")
 _STRETCH_S: Final = 0.001
 """A stretch of steps ends after so long; the last step may add half as much."""
 _WINDOW_S: Final = 60.0
+_NO_LOCK: Final = nullcontext()
 
 
 class LoopMonitor:
@@ -67,18 +69,18 @@ class LoopMonitor:
             for work in sorted(works)
         }
 
-    async def take_turns(self, work: str, steps: Steps[_T]) -> _T:
-        """Do all steps of some `work`, with what else the loop has to do between them."""
-        began_s = perf_counter()
+    async def take_turns(self, work: str, steps: Steps[_T], lock: asyncio.Lock | None = None) -> _T:
+        """Do all steps of some `work`, with what else the loop has to do between them; `lock` is
+        held during each stretch."""
         while True:
-            try:
-                next(steps)
-            except StopIteration as end:
-                self.note(work, perf_counter() - began_s)
-                result: _T = end.value
-                return result
-            took_s = perf_counter() - began_s
-            if took_s >= _STRETCH_S:
-                self.note(work, took_s)
-                await asyncio.sleep(0)
+            async with lock or _NO_LOCK:
                 began_s = perf_counter()
+                try:
+                    while perf_counter() - began_s < _STRETCH_S:
+                        next(steps)
+                except StopIteration as end:
+                    result: _T = end.value
+                    return result
+                finally:
+                    self.note(work, perf_counter() - began_s)
+            await asyncio.sleep(0)

@@ -59,8 +59,6 @@ class Metrics(Collector):
     def __init__(self) -> None:
         self.requests: defaultdict[tuple[str, int], int] = defaultdict(int)
         self.decisions: defaultdict[tuple[str, str | None], int] = defaultdict(int)
-        self.degraded: Mapping[tuple[str | None, str], int] = {}
-        """Answers by the step of the ladder and the reason for it."""
         self.page_seconds = Histogram(SECONDS)
         self.ingest_seconds = Histogram(SECONDS)
         self.commit_seconds = Histogram(SECONDS)
@@ -70,6 +68,7 @@ class Metrics(Collector):
         self.gauges: dict[str, tuple[str, Callable[[], float]]] = {}
         self.labelled: dict[str, tuple[str, str, Callable[[], Mapping[str, float]]]] = {}
         self.counters: dict[str, tuple[str, str, Callable[[], Mapping[str, int]]]] = {}
+        self.crossed: dict[str, tuple[str, tuple[str, str], Mapping[tuple[str, str], int]]] = {}
         self._accepted: defaultdict[str, int] = defaultdict(int)
         self._duplicates: defaultdict[str, int] = defaultdict(int)
         self._rejected: defaultdict[tuple[str, str], int] = defaultdict(int)
@@ -107,12 +106,6 @@ class Metrics(Collector):
         for (tier, degraded), count in list(self.decisions.items()):
             decisions.add_metric([tier, degraded or "no"], count)
         yield decisions
-        degraded = CounterMetricFamily(
-            "onhand_degraded", "Answers that were not the best, and why.", labels=["step", "reason"]
-        )
-        for (step, reason), count in list(self.degraded.items()):
-            degraded.add_metric([step or "no", reason], count)
-        yield degraded
         yield from self._records()
         yield self.page_seconds.family(
             "onhand_page_read_seconds", "Time from a page read's first byte of work to its answer."
@@ -142,6 +135,12 @@ class Metrics(Collector):
             family = CounterMetricFamily(name, documentation, labels=[label])
             for value, count in list(counts().items()):
                 family.add_metric([value], count)
+            yield family
+
+        for name, (documentation, labels, pairs) in self.crossed.items():
+            family = CounterMetricFamily(name, documentation, labels=labels)
+            for pair, count in list(pairs.items()):
+                family.add_metric(pair, count)
             yield family
 
     def _records(self) -> Iterable[Metric]:

@@ -25,13 +25,13 @@ from onhand.engine import Engine
 from onhand.log.dead_letters import RAW_BYTES, DeadLetterStore
 from onhand.serving.body import Body
 from onhand.serving.committer import Committer
-from onhand.serving.faults import Faults
 from onhand.serving.guard import Guard
 from onhand.serving.keeper import Keeper
 from onhand.serving.keys import KeyFile
 from onhand.serving.loop import LoopMonitor
 from onhand.serving.metrics import Metrics
 from onhand.serving.problems import not_ready
+from onhand.serving.scorer import Scorer
 from onhand.settings import Settings
 from onhand.state.operations import WATERMARK
 
@@ -78,9 +78,7 @@ class Service:
         *,
         letters: DeadLetterStore | None = None,
         keys: KeyFile | None = None,
-        faults: Faults | None = None,
     ) -> None:
-        self.faults = faults
         self.engine = engine
         self.settings = settings
         self.now_ms = now_ms
@@ -102,7 +100,11 @@ class Service:
         self.limits = Limits(settings.body_bytes, settings.batch_records)
         self.ready = False
         self.monitor = LoopMonitor()
-        self._committer = Committer(engine, settings, self.metrics, self.monitor, now_ms)
+        folding = asyncio.Lock()
+        self.scorer = Scorer(engine, settings, folding, now_ms)
+        self._committer = Committer(
+            engine, settings, self.metrics, self.monitor, now_ms, folding, self.scorer.follow
+        )
         self._progress = (0, 0)
         self._stopping = False
         self._on_stop: Callable[[], None] = _do_nothing
@@ -116,6 +118,7 @@ class Service:
             asyncio.create_task(self._measure_lag(), name="lag"),
             asyncio.create_task(self._follow_keys(), name="keys"),
             asyncio.create_task(self._let_time_pass(), name="time"),
+            asyncio.create_task(self._score(), name="scorer"),
         ]
 
     async def stop(self) -> None:
@@ -300,6 +303,12 @@ class Service:
                 with suppress(Unavailable):
                     await self._committer.submit([Control(WATERMARK, {"time_ms": passed_ms})])
 
+    async def _score(self) -> None:
+        """Make lists behind the page, once there is a state to make them of."""
+        while not self.ready:
+            await asyncio.sleep(_LAG_EVERY_S)
+        await self.scorer.run()
+
     async def _follow_keys(self) -> None:
         """Take keys that are created or revoked while the server runs."""
         if self._keys is None:
@@ -317,9 +326,49 @@ class Service:
             except OnhandError as error:
                 _log.error("the keys stay as they were: %s", error)
 
+    def _describe_lists(self) -> None:
+        scorer, lists, metrics = self.scorer, self.engine.lists, self.metrics
+        metrics.crossed |= {
+            "onhand_degraded": (
+                "Answers that were not the best, and why.",
+                ("step", "reason"),
+                self.engine.degraded,
+            ),
+            "onhand_prepared_reads": (
+                "Page reads while a model is active, by how well the visitor was known and the "
+                "list that there was.",
+                ("tier", "list"),
+                lists.reads,
+            ),
+        }
+        metrics.histograms["onhand_click_to_prepared_seconds"] = (
+            "From an event that is folded to the list that knows it.",
+            scorer.click_seconds,
+        )
+        metrics.gauges |= {
+            "onhand_prepared_lists": ("Lists that are kept.", lambda: len(lists)),
+            "onhand_scoring_queue": ("Lists that wait to be made.", lambda: scorer.waiting),
+            "onhand_scoring_stuck": ("Threads that hang in a model.", lambda: scorer.stuck),
+            "onhand_model_breaker_open": (
+                "1 while the model is not asked.",
+                lambda: float(scorer.breaker.position != "closed"),
+            ),
+        }
+        metrics.counters["onhand_scoring"] = (
+            "Lists by what became of them: made, dropped (too many waited), failed (a turn of "
+            "the model), left (for want of room).",
+            "outcome",
+            lambda: {
+                "made": scorer.made,
+                "dropped": scorer.dropped,
+                "failed": scorer.failures,
+                "left": lists.left,
+            },
+        )
+
     def _describe_gauges(self) -> None:
         monitor = self.monitor
-        self.metrics.degraded = self.engine.degraded
+        self._describe_lists()
         self.metrics.histograms |= {
             "onhand_event_loop_stretch_seconds": (
                 "How long a stretch of work kept the event loop: folding, reading a body, ...",

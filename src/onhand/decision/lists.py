@@ -1,0 +1,176 @@
+"""The prepared lists that pages read: a bounded store, the list that was longest unused leaves.
+
+A list is for a visitor and a slot; one of the product slot also for the product. An event of the
+visitor makes it *behind* until a new one is swapped in. Pages go on with it meanwhile, for live
+stock and the session's own sources are theirs anyway, and say so when it takes too long.
+"""
+
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Iterator
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from onhand.contracts.records import Event
+from onhand.contracts.requests import RecommendRequest, Slot
+from onhand.decision.prepared import LENGTH, Prepared
+from onhand.state.state import State
+
+__all__ = ["Entry", "Lists", "Whom", "audience", "likely"]
+
+LIST_BYTES: Final = 9 * LENGTH + 700
+"""What a list takes: nine bytes an item, and the objects around them."""
+BEHIND_MS: Final = 1_000
+"""How long a list may be behind its visitor before a page says so."""
+FADED_MS: Final = 600_000
+"""Age from which a page that reads a list asks for a new one."""
+WANTED: Final = 1_000
+"""Lists that pages may ask for at a time."""
+HEAD_SHARE: Final = 0.2
+"""The share of the visitors that lists are made for before they come."""
+
+
+class Whom(NamedTuple):
+    """Whom a list is for; `user` only where there is no session, `item` the product of a page."""
+
+    slot: Slot
+    session: str | None
+    user: str | None
+    item: str | None = None
+
+    def request(self) -> RecommendRequest:
+        """The request that a list answers ahead: all that is known comes from the state."""
+        return RecommendRequest(
+            slot=self.slot, session=self.session, user=self.user, item=self.item
+        )
+
+
+def audience(request: RecommendRequest, of_user: bool = False) -> Whom:
+    """Return whom the list for a page is for: its session, or its user where there is none or
+    `of_user` says so."""
+    if request.session is None or of_user:
+        return Whom(request.slot, None, request.user, request.item)
+    return Whom(request.slot, request.session, None, request.item)
+
+
+class Entry:
+    """A list, and since when an event of its visitor has not been in it (0: none)."""
+
+    __slots__ = ("behind_ms", "prepared", "whom")
+
+    def __init__(self, whom: Whom, prepared: Prepared, behind_ms: int) -> None:
+        self.whom = whom
+        self.prepared = prepared
+        self.behind_ms = behind_ms
+
+
+_Key = tuple[Slot, str | None, str | None]
+
+
+class Lists:
+    """At most as many lists as fit into `capacity_bytes`."""
+
+    def __init__(self, capacity_bytes: int = 1 << 26) -> None:
+        self.capacity = max(capacity_bytes // LIST_BYTES, 1)
+        self.reads: Counter[tuple[str, str]] = Counter()
+        """Page reads by the visitor's tier and the list they began from: `fresh`, `stale` or
+        `none`."""
+        self.left = 0
+        """Lists that left for want of room."""
+        self.failing = False
+        """Whether lists cannot be made now: one that is behind is stale at once then."""
+        self.wanted: dict[Whom, None] = {}
+        """Lists that pages asked for in vain, the latest last."""
+        self._entries: OrderedDict[_Key, Entry] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __iter__(self) -> Iterator[Whom]:
+        """Whom there are lists for, the latest used first."""
+        for entry in reversed(self._entries.values()):
+            yield entry.whom
+
+    def find(self, request: RecommendRequest) -> Entry | None:
+        """Return the list for a page, of its session or else of its user; None where there is
+        none."""
+        for of_user in (False, True):
+            whom = audience(request, of_user)
+            entry = self._entries.get(whom[:3])
+            if entry is not None and entry.whom.item == request.item:
+                self._entries.move_to_end(whom[:3])
+                return entry
+        return None
+
+    def want(self, request: RecommendRequest) -> None:
+        """Ask for the lists that a page looked for in vain: its session's, its user's."""
+        for whom in {audience(request), audience(request, request.user is not None)}:
+            entry = self._entries.get(whom[:3])
+            if entry is None or entry.whom.item != whom.item:
+                self._want(whom)
+
+    def refresh(self, entry: Entry, now_ms: int) -> None:
+        """Ask for a list anew that is used and was made long ago."""
+        if now_ms - entry.prepared.prepared_ms > FADED_MS:
+            self._want(entry.whom)
+
+    def is_stale(self, entry: Entry, now_ms: int) -> bool:
+        """Whether a list has been behind its visitor for too long."""
+        behind_ms = entry.behind_ms
+        return behind_ms > 0 and (self.failing or now_ms - behind_ms > BEHIND_MS)
+
+    def put(self, whom: Whom, prepared: Prepared, behind_ms: int = 0) -> None:
+        """Swap a list in. `behind_ms` says since when there has been an event after it."""
+        self.wanted.pop(whom, None)
+        self._entries[whom[:3]] = Entry(whom, prepared, behind_ms)
+        self._entries.move_to_end(whom[:3])
+        while len(self._entries) > self.capacity:
+            self._entries.popitem(last=False)
+            self.left += 1
+
+    def mark(self, event: Event, ahead: frozenset[Slot], now_ms: int) -> Iterator[Whom]:
+        """Note an event that was folded; yield whom new lists should be made for: in the slots
+        `ahead`, and where there is a list already."""
+        visitors: list[tuple[str | None, str | None]] = []
+        if event.session is not None:
+            visitors.append((event.session, None))
+        if event.user is not None:
+            visitors.append((None, event.user))
+        for place, (session, user) in enumerate(visitors):
+            for slot in _SLOTS:
+                entry = self._entries.get((slot, session, user))
+                if entry is not None and entry.behind_ms == 0:
+                    entry.behind_ms = now_ms
+                if entry is not None or (place == 0 and slot in ahead):
+                    yield Whom(slot, session, user, event.item if slot == "product" else None)
+
+    def _want(self, whom: Whom) -> None:
+        self.wanted.pop(whom, None)
+        self.wanted[whom] = None
+        if len(self.wanted) > WANTED:
+            del self.wanted[next(iter(self.wanted))]
+
+
+def likely(state: State, ahead: Iterable[Slot], most: int) -> list[Whom]:
+    """Return up to `most` whom lists should be made for before they come: of the sessions and of
+    the users the fifth with the most interactions, those first who were here last."""
+    slots = list(ahead)
+    here: list[tuple[int, str | None, str | None]] = []
+    for names, columns in ((state.sessions.names, state.session), (state.users.names, state.user)):
+        count = len(names)
+        interactions, touched = columns.interactions[:count], columns.touched[:count]
+        active = np.flatnonzero(interactions)
+        if not len(active):
+            continue
+        floor = np.quantile(interactions[active], 1.0 - HEAD_SHARE)
+        for row in active[interactions[active] >= floor].tolist():
+            name = names[row]
+            if columns is state.user:
+                here.append((int(touched[row]), None, name))
+            elif not name.startswith("\0"):
+                here.append((int(touched[row]), name, None))
+    here.sort(key=lambda each: -each[0])
+    return [Whom(slot, session, user) for _, session, user in here for slot in slots][:most]
+
+
+_SLOTS: Final[tuple[Slot, ...]] = ("home", "product", "cart")

@@ -1,0 +1,336 @@
+"""Lists prepared behind the page: who gets one, when, and what happens when the model fails."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+import onhand
+from onhand.contracts.models import control_of
+from onhand.contracts.records import Context, Event, Item, Record
+from onhand.contracts.requests import RecommendRequest
+from onhand.decision.breaker import Breaker, BreakerRule
+from onhand.decision.lists import LIST_BYTES, Lists, Whom, audience
+from onhand.decision.models import Models
+from onhand.decision.prepared import Prepared, Reader
+from onhand.decision.records import DecisionRecord
+from onhand.engine import Engine
+from onhand.log.decisions import read_decisions
+from onhand.log.sqlite import SqliteReader
+from onhand.offline.replay import replay
+from onhand.past import Past
+from onhand.ranking.artefact import ModelStore
+from onhand.ranking.card import Card, Data, Quality
+from onhand.ranking.model import Linear, Model
+from onhand.retrieval.listed import NO_LIST
+from onhand.serving import scorer as scorer_module
+from onhand.serving.scorer import Scorer
+from onhand.settings import Settings
+from onhand.state.state import Limits
+from streams import START_MS
+
+LIMITS = Limits(items=64, users=64, sessions=64, pairs=64)
+NAMES = ("from_popular", "item_price")
+QUICK = BreakerRule(failures=2, timeout_ms=60, slow_ms=50, pause_ms=100)
+PAGE = RecommendRequest(slot="home", session="s1", n=5)
+
+
+def view(item: str, session: str = "s1", **fields: Any) -> Event:
+    return Event("view", session=session, item=item, time=START_MS, **fields)
+
+
+def activate(folder: Path, engine: Engine, version: int = 1) -> None:
+    """Make a model active that prefers dear items."""
+    reader = Reader(NAMES, onhand.App().features)
+    weights = Linear(np.array([0.01, 1.0], np.float32))
+    quality = {
+        name: Quality(9, ndcg, 0.5, 0.2) for name, ndcg in (("model", 0.2), ("popular", 0.1))
+    }
+    card = Card(Data(1, 9, 0, 1, 5, 50, "none"), quality, {}, {}, 1.0, "test")
+    store = ModelStore(folder / "models")
+    store.save(Model("ranker", version, NAMES, reader.definitions, weights), card)
+    engine.ingest([control_of(engine.models.check(f"ranker@{version}"))], START_MS)
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    engine = Engine.open(tmp_path, LIMITS)
+    engine.ingest([Item(f"mug{n}", price=float(n), stock=5) for n in range(1, 31)], START_MS)
+    engine.ingest([view(f"mug{n}", f"o{n}") for n in range(1, 31)], START_MS)
+    activate(tmp_path, engine)
+    ranker = engine.models.ranker
+    assert ranker is not None
+    engine.gather(ranker, [audience(PAGE)], START_MS)  # the first call of a kernel may compile it
+    yield engine
+    engine.close()
+
+
+class Site:
+    """An engine with a scorer that runs, at a time that stands still."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.lock = asyncio.Lock()
+        self.now_ms = START_MS
+        self.scorer = Scorer(engine, Settings(scoring_share=1.0), self.lock, lambda: self.now_ms)
+        self.scorer.breaker = Breaker(QUICK)
+        self.scorer._model = "ranker@1"  # so that the breaker stays
+
+    async def send(self, *records: Record) -> None:
+        async with self.lock:
+            self.engine.ingest(records, self.now_ms)
+        self.scorer.follow(records)
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        end_s = time.monotonic() + 20
+        while not condition():
+            assert time.monotonic() < end_s, "it did not come to pass"
+            await asyncio.sleep(0.002)
+
+
+def run(engine: Engine, test: Callable[[Site], Awaitable[None]]) -> None:
+    async def inner() -> None:
+        site = Site(engine)
+        task = asyncio.create_task(site.scorer.run())
+        await test(site)
+        task.cancel()
+
+    asyncio.run(inner())
+
+
+def with_scores(engine: Engine, score: Callable[[Any], Any]) -> None:
+    """Have the active model score by `score`."""
+    ranker = engine.models.ranker
+    assert ranker is not None
+
+    class Scorer:
+        n_features = len(NAMES)
+
+        def score(self, features: Any) -> Any:
+            return score(features)
+
+    ranker.model = replace(ranker.model, scorer=Scorer())
+
+
+def test_a_visitor_s_list_follows_their_events(engine: Engine):
+    async def test(site: Site) -> None:
+        assert engine.decide(PAGE, START_MS).model == "default@1"
+        assert not engine.lists.wanted, "nothing is known of the visitor"
+        await site.send(view("mug2"))
+        await site.until(lambda: site.scorer.made == 1)
+        answer = engine.decide(PAGE, START_MS)
+        assert (answer.model, answer.degraded) == ("ranker@1", None)
+        assert [item.id for item in answer.items][:2] == ["mug30", "mug29"]
+        first = next(iter(engine.lists._entries.values())).prepared
+        await site.send(view("mug3"))
+        await site.until(lambda: site.scorer.made == 2)
+        second = next(iter(engine.lists._entries.values())).prepared
+        assert second.as_of == first.as_of + 1 == engine.offset
+        assert engine.lists.reads == {("anonymous", "none"): 1, ("content", "fresh"): 1}
+
+    run(engine, test)
+
+
+def test_what_sold_out_after_a_list_was_made_is_on_no_page(engine: Engine):
+    async def test(site: Site) -> None:
+        await site.send(view("mug2"))
+        await site.until(lambda: site.scorer.made == 1)
+        await site.send(onhand.Signal("mug30", stock=0))
+        answer = engine.decide(PAGE, START_MS)
+        assert answer.model == "ranker@1"
+        assert [item.id for item in answer.items][:2] == ["mug29", "mug28"]
+
+    run(engine, test)
+
+
+def test_a_page_without_a_list_has_one_made_for_its_session_or_its_user(engine: Engine):
+    async def test(site: Site) -> None:
+        asked = [
+            RecommendRequest(slot="cart", session="s1", user="u1"),
+            RecommendRequest(slot="product", session="s1", item="mug4"),
+        ]
+        engine.ingest([view("mug2", "s1", user="u1")], START_MS)
+        for request in asked:
+            assert engine.decide(request, START_MS).model == "default@1"
+        await site.until(lambda: site.scorer.made == 3)
+        assert {whom[:3] for whom in engine.lists} == {
+            ("cart", "s1", None), ("cart", None, "u1"), ("product", "s1", None),
+        }  # fmt: skip
+        for request in asked:
+            assert engine.decide(request, START_MS).model == "ranker@1"
+        other = msgspec.structs.replace(asked[1], item="mug5")
+        assert engine.decide(other, START_MS).model == "default@1", "a list is for one product"
+        again = RecommendRequest(slot="cart", session="new", user="u1")
+        assert engine.decide(again, START_MS).model == "ranker@1", "a known user in a new session"
+
+    run(engine, test)
+
+
+def test_a_burst_is_one_list_the_newest_come_first_and_the_queue_is_bounded(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(scorer_module, "MARKS", 6)
+    scorer = Scorer(engine, Settings(), asyncio.Lock(), lambda: START_MS)
+    scorer.follow([view("mug1"), view("mug2"), view("mug3"), view("mug1", "s2"), view("mug1")])
+    assert scorer.waiting == 2
+    scorer.follow([view("mug1", f"t{n}") for n in range(6)])
+    assert (scorer.waiting, scorer.dropped) == (6, 2)
+    assert [mark[0].session for mark in scorer._take()] == ["t5", "t4", "t3", "t2"]
+    old = msgspec.structs.replace(view("mug1", "old"), time=START_MS - 3_600_000)
+    scorer.follow([old])
+    assert scorer.waiting == 2, "events of long ago are nobody's who is here"
+
+
+@pytest.mark.parametrize(
+    "scores",
+    [
+        lambda features: np.full(len(features), np.nan, np.float32),
+        lambda features: np.zeros(len(features) + 1, np.float32),
+        lambda features: 1 / 0,
+    ],
+    ids=["nan", "shape", "raises"],
+)
+def test_a_failing_model_opens_the_breaker_and_pages_say_stale_until_it_is_well(
+    engine: Engine, scores: Callable[[Any], Any]
+):
+    async def test(site: Site) -> None:
+        await site.send(view("mug2"))
+        await site.until(lambda: site.scorer.made == 1)
+        ranker = engine.models.ranker
+        assert ranker is not None
+        healthy = ranker.model
+        with_scores(engine, scores)
+        site.now_ms = START_MS + 5
+        await site.send(view("mug3"))
+        await site.until(lambda: engine.lists.failing)
+        assert site.scorer.breaker.position == "open"
+        answer = engine.decide(PAGE, START_MS + 30)
+        assert (answer.degraded, answer.age_ms, answer.model) == ("stale", 30, "ranker@1")
+        assert engine.degraded == {("stale", "breaker"): 1}
+        assert b'"age_ms":30' in msgspec.json.encode(answer)
+        ranker.model = healthy
+        await site.until(lambda: site.scorer.made == 2)
+        assert site.scorer.breaker.position == "closed"
+        assert engine.decide(PAGE, START_MS + 30).degraded is None
+
+    run(engine, test)
+
+
+def test_a_model_that_hangs_is_left_behind(engine: Engine):
+    async def test(site: Site) -> None:
+        ranker = engine.models.ranker
+        assert ranker is not None
+        healthy = ranker.model
+        hung: list[float] = []
+
+        def hang(features: Any) -> Any:
+            hung.append(time.monotonic())
+            time.sleep(0.4)
+            return features[:, 0]
+
+        with_scores(engine, hang)
+        await site.send(view("mug2"))
+        await site.until(lambda: site.scorer.stuck == 1)
+        assert engine.decide(PAGE, START_MS).model == "default@1"
+        ranker.model = healthy
+        await site.until(lambda: site.scorer.made == 1)
+        assert time.monotonic() - hung[0] < 0.4, "another thread made the list meanwhile"
+        await site.until(lambda: site.scorer.stuck == 0)
+
+    run(engine, test)
+
+
+def test_a_list_that_is_behind_for_long_is_stale(engine: Engine):
+    engine.prepare([audience(PAGE)], START_MS)
+    assert list(engine.lists.mark(view("mug2"), frozenset({"home"}), START_MS + 10))
+    assert engine.decide(PAGE, START_MS + 1_010).degraded is None
+    answer = engine.decide(PAGE, START_MS + 1_011)
+    assert (answer.degraded, answer.age_ms) == ("stale", 1_011)
+    engine.prepare([audience(PAGE)], START_MS + 1_012)
+    assert engine.decide(PAGE, START_MS + 1_013).degraded is None
+
+
+def test_decisions_from_lists_are_made_again_to_the_byte(tmp_path: Path):
+    engine = Engine.open(tmp_path, LIMITS)
+    engine.ingest([Item(f"mug{n}", price=float(n), stock=5) for n in range(1, 31)], START_MS)
+    activate(tmp_path, engine)
+    rng = np.random.default_rng(3)
+    for step in range(40):
+        now_ms = START_MS + 1_000 * step
+        session, user, country = f"s{rng.integers(4)}", f"u{rng.integers(3)}", "GB"
+        events = [
+            Event(
+                "view", session=session, user=user, item=f"mug{rng.integers(1, 31)}",
+                time=now_ms, context=Context(country=country),
+            )
+            for _ in range(3)
+        ]  # fmt: skip
+        engine.ingest([*events, onhand.Signal(f"mug{rng.integers(1, 31)}", stock=0)], now_ms)
+        request = RecommendRequest(
+            slot="product" if step % 3 == 0 else "home",
+            session=session,
+            user=user,
+            item="mug5" if step % 3 == 0 else None,
+        )
+        if step % 2:
+            engine.prepare([audience(request, of_user=step % 4 == 1)], now_ms)
+        if step == 20:
+            activate(tmp_path, engine, version=2)
+        engine.ingest([view("mug7", session), onhand.Signal("mug7", stock=3)], now_ms)
+        engine.decide(request, now_ms + 900)
+    told = [
+        engine.explain(record.answer.decision)
+        for record in _records(tmp_path)
+        if record.prepared_ms
+    ][-2:]
+    engine.close()
+    records = _records(tmp_path)
+    models = {record.answer.model for record in records}
+    assert models == {"default@1", "ranker@1", "ranker@2"}
+    assert {record.of_user for record in records} == {True, False}
+    features = onhand.App().features
+    past = Past(SqliteReader(tmp_path / "log.db"), None, features, LIMITS)
+    store = Models(ModelStore(tmp_path / "models"), features)
+    replayed = list(replay(records, past, store))
+    assert [each.differences for each in replayed] == [[]] * 40
+    assert all(each.same for each in told)
+    for each in told:
+        for candidate in each.candidates:
+            assert sum(candidate.parts.values()) == pytest.approx(candidate.score, abs=1e-5)
+    other = list(replay(records, past, store, "default@1"))
+    assert any(each.differences for each in other)
+
+
+def _records(folder: Path) -> list[DecisionRecord]:
+    return [
+        msgspec.json.decode(body, type=DecisionRecord)
+        for body in read_decisions(folder / "decisions.db", 0, 1_000)
+    ]
+
+
+def test_the_list_longest_unused_leaves():
+    lists = Lists(3 * LIST_BYTES)
+    prepared = Prepared(NO_LIST, 1, START_MS, "ranker@1")
+    whoms = [Whom("home", f"s{n}", None) for n in range(4)]
+    for whom in whoms[:3]:
+        lists.put(whom, prepared)
+    assert lists.find(RecommendRequest(slot="home", session="s0")) is not None
+    lists.put(whoms[3], prepared)
+    assert [whom.session for whom in lists] == ["s3", "s0", "s2"]
+    assert lists.left == 1
+
+
+def test_those_who_did_most_are_likely_to_come_back(engine: Engine):
+    for _ in range(3):
+        engine.ingest([view("mug2", "o4", user="u1"), view("mug3", "o9")], START_MS)
+    assert [whom[:3] for whom in engine.likely()][:3] == [
+        ("home", "o9", None),
+        ("home", "o4", None),
+        ("home", None, "u1"),
+    ]
