@@ -22,7 +22,8 @@ def test_a_window_counts_its_buckets(
     rings, memory = np.zeros((2, buckets + 3), np.int32), np.zeros((2, 1), np.int64)
     moments.sort()
     for time_ms, amount in moments:
-        windows.count(rings, 1, 3, buckets, memory, 0, time_ms // bucket_ms, amount)
+        bucket = time_ms // bucket_ms
+        windows.count(rings, 1, 3, buckets, bucket % buckets, memory, 0, bucket, amount)
     now_ms = max(now_ms, moments[-1][0] if moments else 0)
     now = now_ms // bucket_ms
     expected = sum(n for time_ms, n in moments if now - buckets < time_ms // bucket_ms <= now)
@@ -39,7 +40,8 @@ def test_a_window_does_not_mind_the_order(
     for order in (sorted(moments), shuffled):
         rings, memory = np.zeros((2, 7), np.int32), np.zeros((2, 1), np.int64)
         for time_ms, amount in order:
-            windows.count(rings, 1, 0, 7, memory, 0, time_ms // 10, amount)
+            bucket = time_ms // 10
+            windows.count(rings, 1, 0, 7, bucket % 7, memory, 0, bucket, amount)
         seen = windows.total(rings, 1, 0, 7, memory[1, 0], now_ms // 10, 7)
         totals.append((rings.tolist(), seen))
     assert totals[0] == totals[1]

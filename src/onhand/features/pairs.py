@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from onhand.kernel import Array, kernel
+from onhand.kernel import Array, inner_kernel
 
 __all__ = ["Pairs", "enter", "find", "pairs"]
 
@@ -38,7 +38,7 @@ def pairs(limit: int) -> Pairs:
     )
 
 
-@kernel
+@inner_kernel
 def first_slot(slots: int, key: int) -> Any:
     """Return where the set of a key begins."""
     mixed = np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)
@@ -46,7 +46,7 @@ def first_slot(slots: int, key: int) -> Any:
     return np.int64(mixed & np.uint64(slots // WAYS - 1)) * WAYS
 
 
-@kernel
+@inner_kernel
 def find(keys: Array, rows: Array, touched: Array, key: int, born: int) -> int:
     """Return the row of a pair touched after `born`, 0 when there is none."""
     begin = first_slot(keys.shape[0], key)
@@ -56,7 +56,7 @@ def find(keys: Array, rows: Array, touched: Array, key: int, born: int) -> int:
     return 0
 
 
-@kernel
+@inner_kernel
 def enter(
     keys: Array, rows: Array, touched: Array, used: Array, key: int, born: int, now: int
 ) -> Any:

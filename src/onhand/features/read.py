@@ -23,7 +23,7 @@ from onhand.features.fold import (
     price_step,
 )
 from onhand.features.zones import offset_ms
-from onhand.kernel import Array, kernel
+from onhand.kernel import Array, inner_kernel, kernel
 from onhand.state import decay
 
 __all__ = ["AGELESS", "READER_WIDTH", "gather"]
@@ -78,7 +78,7 @@ AGELESS: Final = -1
 """The age of a value that no event made."""
 
 
-@kernel
+@inner_kernel
 def read_sums(
     scope: int, sums_of: Array, spec: Array, zones: Array, wide: Array, narrow: Array,
     rows: Array, now_ms: Array, skip: Array, sums: Array,
@@ -112,7 +112,7 @@ def read_sums(
                 sums[which, place] = total
 
 
-@kernel
+@inner_kernel
 def touched_ms(spec: Array, zones: Array, wide: Array, row: int) -> Any:
     """Return when an accumulator last counted, 0 for never; of a ring, its last bucket's start."""
     shape, at = spec[0], spec[6]
@@ -126,7 +126,7 @@ def touched_ms(spec: Array, zones: Array, wide: Array, row: int) -> Any:
     return wide[row, at]
 
 
-@kernel
+@inner_kernel
 def distinct(spec: Array, wide: Array, row: int, most: int, buckets: int, now_ms: int) -> int:
     """Return how many members were seen in the window, `most` at most."""
     at, length, span_ms = spec[6], spec[5], spec[3]
@@ -140,7 +140,7 @@ def distinct(spec: Array, wide: Array, row: int, most: int, buckets: int, now_ms
     return min(seen, most)
 
 
-@kernel
+@inner_kernel
 def share(spec: Array, wide: Array, row: int, member: int) -> float:
     """Return the share of a leaning that `member` has, 0 to 1."""
     at = spec[6] + 2
@@ -152,7 +152,7 @@ def share(spec: Array, wide: Array, row: int, member: int) -> float:
     return weight / total if total > 0 else 0.0
 
 
-@kernel
+@inner_kernel
 def decayed(spec: Array, wide: Array, row: int, now_ms: int) -> float:
     """Return a decayed sum as of `now_ms`, which is never taken to lie before its last event."""
     at, half_life_ms = spec[6], spec[3]
@@ -161,7 +161,7 @@ def decayed(spec: Array, wide: Array, row: int, now_ms: int) -> float:
     return wide[row, at] / decay.UNIT * 2.0**-halves
 
 
-@kernel
+@inner_kernel
 def combine(
     code: int, part: Array, whole: Array, floats: Array, items: Array, price_cents: Array,
     stock: Array, out: Array,
@@ -188,7 +188,7 @@ def combine(
         out[at] = value
 
 
-@kernel
+@inner_kernel
 def read_leaning(
     spec: Array, wide: Array, rows: Array, items: Array, attribute: Array, out: Array
 ) -> None:
@@ -197,7 +197,7 @@ def read_leaning(
         out[at] = share(spec, wide, rows[at], attribute[items[at]])
 
 
-@kernel
+@inner_kernel
 def read_intent(
     carts: Array, looked: Array, leans: Array, buckets: int, leaning: float, wide: Array,
     rows: Array, now_ms: Array, skip: Array, out: Array,
@@ -215,7 +215,7 @@ def read_intent(
             out[at] = COMPARING if seen >= 2 and most >= leaning else BROWSING
 
 
-@kernel
+@inner_kernel
 def read_cells(
     code: int, spec: Array, floats: Array, parameter: int, zones: Array, wide: Array,
     rows: Array, now_ms: Array, skip: Array, out: Array,
@@ -244,7 +244,7 @@ def read_cells(
         out[at] = value
 
 
-@kernel
+@inner_kernel
 def read_ages(
     reader: Array, spec: Array, zones: Array, wide: Array, rows: Array, now_ms: Array,
     skip: Array, out: Array,
@@ -261,7 +261,7 @@ def read_ages(
         out[at] = max(now_ms[at] - latest, 0) if latest else AGELESS
 
 
-@kernel
+@inner_kernel
 def price_position(prices: Array, category: int, price_cents: int) -> float:
     """Return the share of a category's listed items that are cheaper, those of the same step
     counting half; -1 where there is none to compare with."""
@@ -276,7 +276,7 @@ def price_position(prices: Array, category: int, price_cents: int) -> float:
     return below / total if total > 0 else -1.0
 
 
-@kernel
+@inner_kernel
 def read_fact(items: Any, which: int, whose: Array, now_ms: Array, out: Array) -> None:
     """Write a fact about each item out of the state's columns, -1 where it is unknown."""
     price_cents, created_ms = items.price_cents, items.created_ms
@@ -307,7 +307,7 @@ def read_fact(items: Any, which: int, whose: Array, now_ms: Array, out: Array) -
         out[at] = value
 
 
-@kernel
+@inner_kernel
 def read_position(
     prices: Array, category: Array, price_cents: Array, whose: Array, out: Array
 ) -> None:
@@ -319,7 +319,7 @@ def read_position(
             out[at] = price_position(prices, category[item], price_cents[item])
 
 
-@kernel
+@inner_kernel
 def read_touched(
     members: Array, times: Array, who: Array, item: Array, now_ms: Array, out: Array
 ) -> None:
@@ -335,7 +335,7 @@ def read_touched(
                 break
 
 
-@kernel
+@inner_kernel
 def read_visit(
     code: int, own: Array, zones: Array, zone_of: Array, whose: Array, now_ms: Array, out: Array
 ) -> None:
@@ -394,7 +394,7 @@ def scope_rings(tables: Any, scope: int) -> Any:
     return tables.shop
 
 
-@kernel
+@inner_kernel
 def find_rows(
     whose: Array, rows: Array, sessions: Array, users: Array, items: Array,
     lean_key: Array, lean_row: Array, lean_touched: Array,

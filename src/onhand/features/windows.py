@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from onhand.kernel import Array, kernel
+from onhand.kernel import Array, inner_kernel
 
 __all__ = ["FULL", "add", "bucket_ms_of", "count", "parse_duration_ms", "total"]
 
@@ -47,7 +47,7 @@ def bucket_ms_of(window_ms: int) -> int:
     return 86_400_000
 
 
-@kernel
+@inner_kernel
 def advance(
     rings: Array, row: int, at: int, buckets: int, memory: Array, place: int, bucket: int
 ) -> bool:
@@ -55,34 +55,36 @@ def advance(
     `memory[row, place]`; False if it is too late."""
     latest = memory[row, place]
     if bucket > latest:
-        for gone in range(max(latest, bucket - buckets) + 1, bucket + 1):
-            rings[row, at + gone % buckets] = 0
+        gone = min(bucket - latest, buckets)
+        cell = (bucket - gone + 1) % buckets
+        for _ in range(gone):
+            rings[row, at + cell] = 0
+            cell = cell + 1 if cell + 1 < buckets else 0
         memory[row, place] = bucket
     return bucket > latest - buckets
 
 
-@kernel
+@inner_kernel
 def add(
-    rings: Array, row: int, at: int, buckets: int, memory: Array, place: int, bucket: int,
-    amount: int,
+    rings: Array, row: int, at: int, buckets: int, cell: int, memory: Array, place: int,
+    bucket: int, amount: int,
 ) -> None:  # fmt: skip
-    """Add `amount` in `bucket` to one ring of int64."""
+    """Add `amount` in `bucket`, whose place in the ring is `cell`, to one ring of int64."""
     if advance(rings, row, at, buckets, memory, place, bucket):
-        rings[row, at + bucket % buckets] += amount
+        rings[row, at + cell] += amount
 
 
-@kernel
+@inner_kernel
 def count(
-    rings: Array, row: int, at: int, buckets: int, memory: Array, place: int, bucket: int,
-    amount: int,
+    rings: Array, row: int, at: int, buckets: int, cell: int, memory: Array, place: int,
+    bucket: int, amount: int,
 ) -> None:  # fmt: skip
     """Add a positive `amount` to one ring of int32, whose buckets stop at `FULL`."""
     if advance(rings, row, at, buckets, memory, place, bucket):
-        cell = at + bucket % buckets
-        rings[row, cell] = np.int32(min(np.int64(rings[row, cell]) + amount, FULL))
+        rings[row, at + cell] = np.int32(min(np.int64(rings[row, at + cell]) + amount, FULL))
 
 
-@kernel
+@inner_kernel
 def total(rings: Array, row: int, at: int, size: int, latest: int, now: int, buckets: int) -> Any:
     """Return the sum over the `buckets` that end at bucket `now`, out of a ring of `size` cells
     whose latest is `latest`."""

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import numpy as np
 from numpy.typing import NDArray
 
-from onhand.kernel import Array, kernel
+from onhand.kernel import Array, inner_kernel
 
 __all__ = ["Transition", "offset_ms", "table", "transitions"]
 
@@ -68,7 +68,7 @@ def table(names: tuple[str, ...]) -> NDArray[np.int64]:
     return result
 
 
-@kernel
+@inner_kernel
 def offset_ms(zones: Array, zone: int, time_ms: int) -> int:
     """Return how far a zone of `table` is ahead of UTC at `time_ms`; zone -1 is UTC."""
     if zone < 0:

@@ -5,7 +5,7 @@ Codes below `ITEM_REASONS` are facts about the item; the others hold for one req
 
 from typing import Any, Final
 
-from onhand.kernel import kernel
+from onhand.kernel import inner_kernel
 
 __all__ = ["REASONS", "refresh"]
 
@@ -32,7 +32,7 @@ REASONS: Final = (
 """The reasons by code; code 0 is no barrier."""
 
 
-@kernel
+@inner_kernel
 def refresh(items: Any, item: int) -> None:
     """Set the barrier of one row of `ItemColumns` from its facts."""
     if items.listed[item] == 0:

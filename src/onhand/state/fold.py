@@ -19,7 +19,7 @@ from typing import Any, Final
 import numpy as np
 from numba import literal_unroll
 
-from onhand.kernel import Array, kernel
+from onhand.kernel import Array, inner_kernel, kernel
 from onhand.state import barriers, decay, sketch
 
 __all__ = ["fold"]
@@ -56,7 +56,7 @@ LINK_WINDOW_MS: Final = 3_600_000
 BASKET_WINDOW_MS: Final = 86_400_000
 
 
-@kernel
+@inner_kernel
 def insert(members: Array, times: Array, member: int, time_ms: int) -> int:
     """Put `member` into a list ordered by time, latest first, and return its place, -1 when the
     list is full of later ones. Of equal times the one that came last stands first."""
@@ -74,7 +74,7 @@ def insert(members: Array, times: Array, member: int, time_ms: int) -> int:
     return place
 
 
-@kernel
+@inner_kernel
 def remove(members: Array, times: Array, member: int) -> None:
     """Take `member` out of a list, wherever and however often it stands."""
     kept = 0
@@ -102,7 +102,7 @@ def move_landmark(items: Any, places: Any, shop: Any, time_ms: int) -> None:
     shop.landmark_ms[0] = landmark
 
 
-@kernel
+@inner_kernel
 def link(
     next_item: Array,
     next_weight: Array,
@@ -124,7 +124,7 @@ def link(
             sketch.add(next_item[item], next_weight[item], recent[newer], weight)
 
 
-@kernel
+@inner_kernel
 def pair(
     with_item: Array,
     with_weight: Array,
@@ -144,7 +144,7 @@ def pair(
             sketch.add(with_item[other], with_weight[other], item, weight)
 
 
-@kernel
+@inner_kernel
 def interact(
     items: Any, sessions: Any, users: Any, places: Any, shop: Any, operation: Array
 ) -> None:
@@ -190,7 +190,7 @@ def interact(
             insert(users.bought_item[user], users.bought_ms[user], item, time_ms)
 
 
-@kernel
+@inner_kernel
 def locate(
     owner: Array, country_of: Array, home_of: Array, session: int, user: int, country: int
 ) -> None:
@@ -208,14 +208,14 @@ def locate(
         country_of[session] = home_of[user]
 
 
-@kernel
+@inner_kernel
 def clear(rows: Any, row: int) -> None:
     """Make a row of `SessionColumns` or `UserColumns` that of a new visitor."""
     for column in literal_unroll(rows):
         column[row] = 0
 
 
-@kernel
+@inner_kernel
 def stand(items: Any, shop: Any, kind: int, item: int, time_ms: int, value: int) -> None:
     """Fold a fact about an item, and refresh its barrier."""
     if kind == NEW_ITEM:
@@ -250,7 +250,7 @@ def stand(items: Any, shop: Any, kind: int, item: int, time_ms: int, value: int)
     barriers.refresh(items, item)
 
 
-@kernel
+@inner_kernel
 def fold(items: Any, sessions: Any, users: Any, places: Any, shop: Any, operations: Array) -> None:
     """Apply `operations`, (n, 11) int64, in order."""
     for row in range(operations.shape[0]):

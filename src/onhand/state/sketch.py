@@ -7,12 +7,12 @@ weight. Anything heavier than total / slots is certain to be there. Used for the
 an item, those bought with it, and those popular in a country. Member 0 ends a row.
 """
 
-from onhand.kernel import Array, kernel
+from onhand.kernel import Array, inner_kernel
 
 __all__ = ["add", "top"]
 
 
-@kernel
+@inner_kernel
 def add(members: Array, weights: Array, member: int, weight: int) -> None:
     """Add `weight` to `member` in one row: `members` (slots,) int32, `weights` (slots,) int64."""
     slots = members.shape[0]
@@ -28,7 +28,7 @@ def add(members: Array, weights: Array, member: int, weight: int) -> None:
     weights[slot] = weight
 
 
-@kernel
+@inner_kernel
 def top(members: Array, weights: Array, member: int, weight: int) -> None:
     """Set the weight of `member`, which has grown, in a row of the heaviest of many: exact, as
     long as every growth of every member comes here."""
