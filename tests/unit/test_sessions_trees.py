@@ -11,7 +11,7 @@ def train(seed: int):
     rng = np.random.default_rng(0)
     features = rng.standard_normal((3000, 7)).astype(np.float32)
     features[::3, 2] += 1.5
-    groups = Groups(features, np.full(1000, 3, np.int64))
+    groups = Groups.first_right(features, np.full(1000, 3, np.int64))
     return features, train_ranker(
         groups, RankerSettings(n_trees=20), seed=seed, n_threads=1, report=lambda done, total: None
     )

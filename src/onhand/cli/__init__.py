@@ -57,6 +57,7 @@ _LATER: Final = {
     "replay": _Later("onhand.cli.replay", "replay", "Make past decisions again, and compare."),
     "explain": _Later("onhand.cli.replay", "explain", "Show every candidate of a past decision."),
     "features": _Later("onhand.cli.features", "app", "List, backfill and compare features."),
+    "train": _Later("onhand.cli.train", "train", "Learn a ranker from the log."),
     "evaluate": _Later("onhand.cli.evaluate", "app", "Measure accuracy on recorded sessions."),
 }
 _OFFLINE: Final = ("polars", "lightgbm", "scipy")

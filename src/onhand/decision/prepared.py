@@ -74,6 +74,7 @@ class Reader:
         self._parts = _columns(names, PARTS)
         self._own = _columns(names, OWN)
         self.definitions = self._hash()
+        self._features = features
 
     @classmethod
     def every(cls, features: FeatureSet) -> "Reader":
@@ -81,6 +82,10 @@ class Reader:
         are left out."""
         declared = [each.name for each in features.features if each.type not in _NAMED_THINGS]
         return cls((*PARTS, *OWN, *declared), features)
+
+    def only(self, names: tuple[str, ...]) -> "Reader":
+        """Return the reader of some of the same app's features."""
+        return Reader(names, self._features)
 
     def read(
         self, state: State, found: Found, visitor: Visitor, now_ms: int, places: Places

@@ -1,7 +1,8 @@
 """Training the ranker: gradient-boosted trees with a listwise softmax loss.
 
-One group is one prediction: one right candidate among wrong ones. The loss is the cross entropy
-of the softmax over a group's scores (Cao et al., "ListNet", ICML 2007, with one relevant item).
+One group is one prediction: right candidates among wrong ones. The loss is the cross entropy
+between each group's gains, as shares of their sum, and the softmax of its scores (Cao et al.,
+"ListNet", ICML 2007), times the group's greatest gain.
 """
 
 from collections.abc import Callable
@@ -21,12 +22,21 @@ _GOOD_ENOUGH = 1.0005  # times the lowest loss: fewer trees answer sooner
 
 @dataclass(frozen=True)
 class Groups:
-    """Training rows; a group's first row is its right candidate."""
+    """Training rows, group after group."""
 
     features: NDArray[np.float32]
     """(rows, features)"""
     sizes: NDArray[np.int64]
     """(groups,)"""
+    gains: NDArray[np.float32]
+    """(rows,) what a candidate is worth, 0 for a wrong one; every group has a right one."""
+
+    @classmethod
+    def first_right(cls, features: NDArray[np.float32], sizes: NDArray[np.int64]) -> "Groups":
+        """Groups whose first row is the right candidate, and the only one."""
+        gains = np.zeros(len(features), np.float32)
+        gains[np.cumsum(sizes) - sizes] = 1
+        return cls(features, sizes, gains)
 
     @property
     def starts(self) -> NDArray[np.int64]:
@@ -36,7 +46,8 @@ class Groups:
     def between(self, first: int, last: int) -> "Groups":
         """Groups `first` to `last - 1`."""
         cuts = np.append(0, np.cumsum(self.sizes))
-        return Groups(self.features[cuts[first] : cuts[last]], self.sizes[first:last])
+        rows = slice(cuts[first], cuts[last])
+        return Groups(self.features[rows], self.sizes[first:last], self.gains[rows])
 
 
 @dataclass(frozen=True)
@@ -64,7 +75,7 @@ def train_ranker(
     def after_tree(env: lightgbm.callback.CallbackEnv) -> None:
         report(env.iteration + 1, settings.n_trees)
 
-    data = lightgbm.Dataset(groups.features, _labels(groups))
+    data = lightgbm.Dataset(groups.features, groups.gains)
     parameters = _parameters(groups, settings, seed, n_threads)
     return lightgbm.train(parameters, data, settings.n_trees, callbacks=[after_tree])
 
@@ -111,12 +122,12 @@ def _loss_by_tree(
     def loss(score: NDArray[np.float64], _: lightgbm.Dataset) -> tuple[str, float, bool]:
         return "loss", _mean_loss(score, newer), False
 
-    data = lightgbm.Dataset(older.features, _labels(older), free_raw_data=False)
+    data = lightgbm.Dataset(older.features, older.gains, free_raw_data=False)
     lightgbm.train(
         _parameters(older, settings, seed, n_threads),
         data,
         settings.n_trees,
-        valid_sets=[lightgbm.Dataset(newer.features, _labels(newer), reference=data)],
+        valid_sets=[lightgbm.Dataset(newer.features, newer.gains, reference=data)],
         valid_names=["newer"],
         feval=loss,
         callbacks=[
@@ -125,12 +136,6 @@ def _loss_by_tree(
         ],
     )
     return history["newer"]["loss"]
-
-
-def _labels(groups: Groups) -> NDArray[np.float64]:
-    label = np.zeros(len(groups.features))
-    label[groups.starts] = 1
-    return label
 
 
 def _parameters(
@@ -162,21 +167,31 @@ def _softmax_loss(
     """Gradient and Hessian of the cross entropy of each group's softmax."""
     starts = groups.starts
     group_of = np.repeat(np.arange(len(starts)), groups.sizes)
-    label = _labels(groups)
+    target, weight = _targets(groups)
+    weight = weight[group_of]
 
     def loss(
         score: NDArray[np.float64], _: lightgbm.Dataset
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         share = np.exp(score - np.maximum.reduceat(score, starts)[group_of])
         share /= np.add.reduceat(share, starts)[group_of]
-        return share - label, np.maximum(share * (1 - share), 1e-6) * 2
+        return weight * (share - target), weight * np.maximum(share * (1 - share), 1e-6) * 2
 
     return loss
 
 
+def _targets(groups: Groups) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Each row's share of its group's gains, (rows,), and the weight of each group, (groups,)."""
+    gains = groups.gains.astype(np.float64)
+    total = np.add.reduceat(gains, groups.starts)
+    return gains / np.repeat(total, groups.sizes), np.maximum.reduceat(gains, groups.starts)
+
+
 def _mean_loss(score: NDArray[np.float64], groups: Groups) -> float:
-    """Mean cross entropy of the right candidates."""
+    """Weighted mean of the cross entropies of the groups."""
     starts = groups.starts
+    target, weight = _targets(groups)
     top = np.maximum.reduceat(score, starts)
     total = np.add.reduceat(np.exp(score - np.repeat(top, groups.sizes)), starts)
-    return float(np.mean(np.log(total) + top - score[starts]))
+    losses = np.log(total) + top - np.add.reduceat(target * score, starts)
+    return float(np.average(losses, weights=weight))

@@ -8,7 +8,7 @@ has a strict order, so equal scores were already resolved without knowing the la
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["coverage", "hit_rate", "mean_reciprocal_rank", "ndcg", "ranks"]
+__all__ = ["coverage", "gains_at", "hit_rate", "mean_reciprocal_rank", "ndcg", "ranks"]
 
 
 def ranks(lists: NDArray[np.int32], labels: NDArray[np.int32]) -> NDArray[np.int64]:
@@ -39,3 +39,16 @@ def coverage(lists: NDArray[np.int32], n_items: int) -> float:
     """Share of all items that appear in at least one list."""
     shown = np.unique(lists)
     return float(np.count_nonzero(shown >= 0) / n_items) if n_items else 0.0
+
+
+def gains_at(hits: NDArray[np.bool_], relevant: NDArray[np.int64], k: int) -> NDArray[np.float64]:
+    """Hit, reciprocal rank of the first hit and NDCG of lists with several right items, each at
+    `k`: (lists, 3). `hits` (lists, length) says which places are right, `relevant` (lists,) how
+    many right items there are, at least 1."""
+    top = hits[:, :k]
+    found = top.any(axis=1)
+    reciprocal = np.where(found, 1 / (top.argmax(axis=1) + 1), 0)
+    discount = 1 / np.log2(np.arange(2, k + 2))
+    ideal = np.cumsum(discount)[np.minimum(relevant, k) - 1]
+    gain = (top * discount[: top.shape[1]]).sum(axis=1) / ideal
+    return np.stack([found.astype(np.float64), reciprocal, gain], axis=1)

@@ -169,7 +169,7 @@ def make_examples(
         return features[chosen], np.array([len(group) for group in rows], np.int64)
 
     parts = gather(sources, queries, pick, recipe.n_threads, "examples", report)
-    return Groups(
+    return Groups.first_right(
         np.concatenate([features for features, _ in parts]),
         np.concatenate([sizes for _, sizes in parts]),
     )

@@ -61,6 +61,12 @@ class TreeEnsemble:
         names. Scores lack the booster's constant base. Raises ValueError as above."""
         return _stack([_Tree(tree, _split_of_xgboost) for tree in trees], n_features)
 
+    def renumber(self, used: list[int]) -> "TreeEnsemble":
+        """The same trees over the `used` features only, which hold all that splits look at."""
+        place = np.full(self.n_features, -1, np.int32)
+        place[used] = np.arange(len(used))
+        return TreeEnsemble(self.arrays._replace(feature=place[self.arrays.feature]), len(used))
+
     @property
     def n_trees(self) -> int:
         """Number of trees."""
