@@ -140,6 +140,13 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     dead_letter_days: Annotated[
         float, Meta(gt=0, le=3650, description="Days after which a dead letter leaves.")
     ] = 30.0
+    faults: Annotated[
+        bool,
+        Meta(
+            description="Let `onhand simulate` break parts of this server, for drills: only on "
+            "loopback, without keys."
+        ),
+    ] = False
     checkpoint_minutes: Annotated[
         float,
         Meta(gt=0, description="Minutes after which the state is checkpointed if it changed."),

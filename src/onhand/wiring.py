@@ -8,6 +8,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import NamedTuple
 
+import apsw
 import msgspec
 import numpy as np
 
@@ -30,15 +31,17 @@ from onhand.engine import Engine
 from onhand.features.drift import Profile
 from onhand.log.dead_letters import DeadLetterStore
 from onhand.log.decisions import DecisionStore
+from onhand.log.faults import FaultyDisk
 from onhand.log.memory import MemoryLog
 from onhand.log.sqlite import SqliteLog, SqliteReader
 from onhand.past import Past
 from onhand.ranking.artefact import ModelStore
 from onhand.ranking.model import Linear, Model
 from onhand.serving.app import App as Routes
+from onhand.serving.faults import BreakingModels, Faults
 from onhand.serving.keys import KeyFile
 from onhand.serving.server import Server, listen
-from onhand.serving.service import Service
+from onhand.serving.service import Service, wall_clock_ms
 from onhand.settings import Settings
 from onhand.state.state import Limits
 
@@ -61,7 +64,7 @@ def build_engine(settings: Settings, app: App | None = None) -> Engine:
 
     Raises `LogRefused` when another process holds the log.
     """
-    return _open(settings, app).engine
+    return _open(settings, app, None).engine
 
 
 def load_app(path: Path | None) -> App:
@@ -102,11 +105,13 @@ class _Opened(NamedTuple):
     decisions: DecisionStore
 
 
-def _open(settings: Settings, app: App | None) -> _Opened:
+def _open(settings: Settings, app: App | None, faults: Faults | None) -> _Opened:
     folder = Path(settings.data)
     folder.mkdir(parents=True, exist_ok=True)
     log = SqliteLog(folder / "log.db")
     decisions = DecisionStore(folder / "decisions.db")
+    kept = folder / "models"
+    models = ModelStore(kept) if faults is None else BreakingModels(kept, faults)
     return _Opened(
         Engine(
             log,
@@ -115,7 +120,7 @@ def _open(settings: Settings, app: App | None) -> _Opened:
             app=app,
             vector_share=settings.vector_share,
             profile=_profile(settings),
-            models=ModelStore(folder / "models"),
+            models=models,
             prepared_bytes=settings.prepared_mb << 20,
         ),
         log,
@@ -159,9 +164,18 @@ def _profile(settings: Settings) -> Profile | None:
 
 
 def _build_service(settings: Settings, keys: KeyFile, app: App | None) -> Service:
-    opened = _open(settings, app)
+    faults = _open_faults(settings, keys)
+    opened = _open(settings, app, faults)
     letters = open_dead_letters(settings)
-    service = Service(opened.engine, settings, warm_kernels, letters=letters, keys=keys)
+    service = Service(
+        opened.engine,
+        settings,
+        warm_kernels,
+        now_ms=wall_clock_ms if faults is None else faults.now_ms,
+        letters=letters,
+        keys=keys,
+        faults=faults,
+    )
     service.metrics.gauges |= {
         "onhand_log_offset": ("Offset of the last durable record.", lambda: opened.log.last),
         "onhand_decisions_dropped": (
@@ -170,6 +184,24 @@ def _build_service(settings: Settings, keys: KeyFile, app: App | None) -> Servic
         ),
     }
     return service
+
+
+def _open_faults(settings: Settings, keys: KeyFile) -> Faults | None:
+    """The switchboard, where the settings ask for one; it lies under all files opened later.
+
+    Raises `Unavailable` where others than this machine, or only holders of keys, may come.
+    """
+    if not settings.faults:
+        return None
+    if not (is_loopback(settings.host) and is_loopback(settings.admin_host)) or keys.read():
+        raise Unavailable(
+            "faults_refused",
+            "Setting `faults`: anyone who reaches this server could break it. It is for drills on "
+            "loopback, in a data folder without keys.",
+        )
+    disk = FaultyDisk()
+    apsw.set_default_vfs(disk.name)
+    return Faults(disk, wall_clock_ms)
 
 
 def _require_keys(settings: Settings, keys: KeyFile) -> None:

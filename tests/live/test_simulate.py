@@ -1,4 +1,4 @@
-"""`onhand simulate` for real: a short flash sale, checked answer by answer."""
+"""`onhand simulate` for real: a short flash sale whose disk is full for a while."""
 
 import subprocess
 import sys
@@ -12,6 +12,7 @@ from onhand.offline.simulation.run import Result
 pytestmark = pytest.mark.live
 
 COMMAND = [sys.executable, "-c", "from onhand.cli import main; main()", "simulate", "flash-sale"]
+FAULT = ["--fault", "full-disk", "--fault-at", "2", "--fault-seconds", "2"]
 SMALL = ["--rate", "300", "--events", "200", "--stock-changes", "200", "--history-days", "3"]
 
 
@@ -19,14 +20,14 @@ SMALL = ["--rate", "300", "--events", "200", "--stock-changes", "200", "--histor
 def result(tmp_path_factory: pytest.TempPathFactory) -> Result:
     out = tmp_path_factory.mktemp("simulate")
     done = subprocess.run(
-        [*COMMAND, *SMALL, "--seconds", "6", "--out", str(out)],
+        [*COMMAND, *SMALL, *FAULT, "--seconds", "6", "--out", str(out)],
         capture_output=True,
         text=True,
         timeout=300,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "dead-end clicks" in done.stdout
-    assert (out / "flash-sale.png").read_bytes().startswith(b"\x89PNG")
+    assert (out / "flash-sale-full-disk.png").read_bytes().startswith(b"\x89PNG")
     return read(out)
 
 
@@ -48,6 +49,15 @@ def test_every_page_is_answered(result: Result):
 
 
 def test_every_acknowledged_record_is_kept(result: Result):
-    assert 900 < result.events == result.acknowledged
+    assert 800 < result.events == result.acknowledged
     assert (result.lost, result.rejected, result.error) == (0, 0, "")
-    assert sum(second.stock_changes for second in result.seconds) > 1000
+    assert sum(second.stock_changes for second in result.seconds) > 800
+
+
+def test_a_full_disk_puts_records_off_and_holds_up_no_page(result: Result):
+    put_off = [second.put_off for second in result.seconds]
+    assert sum(put_off[:2]) == 0 < sum(put_off[2:5])
+    before, during, after = result.windows
+    assert during.pages > 400
+    assert before.failed == during.failed == after.failed == 0
+    assert result.seconds[-1].events > 0, "records are taken again"

@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+import onhand
 from onhand import __version__
 from onhand.cli import app, main
+from onhand.serving.keys import KeyFile
+from onhand.state.state import Limits
 
 runner = CliRunner()
 
@@ -37,6 +40,38 @@ def test_doctor_looks_at_the_log(tmp_path: Path) -> None:
     done = runner.invoke(app, ["doctor", "--data", data])
     assert done.exit_code == 1
     assert "bad" in done.output
+
+
+def test_doctor_looks_at_all_in_the_folder(tmp_path: Path) -> None:
+    def told() -> tuple[int, str]:
+        done = runner.invoke(app, ["doctor", "--data", str(data)])
+        return done.exit_code, done.output.replace("\n", "")
+
+    data = tmp_path / "data"
+    shop = onhand.App(ready=False)
+    shop.event("wish", {"list": onhand.Field("string")})
+    onhand.Engine.open(data, Limits(items=64, users=32, sessions=32), shop).close()
+    keys = KeyFile(data)
+    keys.create("read", 0)
+    keys.create("admin", 0, lifetime_ms=1)
+    events = tmp_path / "events.ndjson"
+    events.write_text('{"type":"wish","list":5,"session":"s"}\n{"type":"view","item":"a"}\n')
+    runner.invoke(app, ["ingest", str(events), "--data", str(data)])
+    code, text = told()
+    assert code == 0
+    assert "events@1, items@1, signals@1, wish@1" in text
+    assert "2 dead letters" in text
+    assert "1 wrong_type by wish@1" in text
+    assert "1 of 2 keys" in text
+    assert "0 models are whole; default@1 is active" in text
+    (data / "models" / "ranker@1").mkdir(parents=True)
+    keys.path.write_text("[")
+    (data / "dead_letters.db").write_bytes(b"not a database" * 1000)
+    code, text = told()
+    assert code == 1
+    assert "The keys in" in text
+    assert "ranker@1 cannot be used" in text
+    assert text.count("bad ") == 3
 
 
 def test_ingest_into_a_folder_lists_what_is_bad(tmp_path: Path) -> None:

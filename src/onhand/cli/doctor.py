@@ -5,16 +5,22 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
+
+if TYPE_CHECKING:
+    import apsw
 
 __all__ = ["doctor"]
 
 FSYNCS = 50
 SLOW_FSYNC_MS = 20.0
 ROOM_BYTES = 1 << 30
+_OF_CONTROL = b"\xa7control"
+"""The kind of a control record as the log spells it, in MessagePack."""
 
 
 class Finding(NamedTuple):
@@ -27,7 +33,8 @@ class Finding(NamedTuple):
 def doctor(
     data: Annotated[str, typer.Option(help="The data folder to look at.")] = "data",
 ) -> None:
-    """Check Python, the compiler's cache, the disk, and the data folder; exit 1 if any is bad.
+    """Check Python, the compiler's cache, the disk, and all in the data folder: log, contracts,
+    dead letters, keys, models; exit 1 if any is bad.
 
     **Example**
 
@@ -48,6 +55,10 @@ def _examine(folder: Path) -> Iterator[Finding]:
         lambda: _room(folder),
         lambda: _fsync(folder),
         lambda: _log(folder),
+        lambda: _contracts(folder),
+        lambda: _dead_letters(folder),
+        lambda: _keys(folder),
+        lambda: _models(folder),
     )
     for check in checks:
         try:
@@ -112,23 +123,114 @@ def _fsync(folder: Path) -> Finding:
 
 
 def _log(folder: Path) -> Finding:
-    import apsw
-
     path = folder / "log.db"
     if not path.exists():
         return Finding(True, f"There is no log in {folder} yet; `onhand serve` makes it.")
-    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
-    try:
-        verdict = connection.execute("PRAGMA integrity_check").fetchall()
+    with closing(_opened(path)) as connection:
+        damage = _damage(connection)
         last = connection.execute("SELECT max(first + count - 1) FROM batches").get
-    finally:
-        connection.close()
-    if verdict != [("ok",)]:
-        return Finding(
-            False, f"The log {path} is damaged ({verdict[0][0]}). Restore it from a backup."
-        )
+    if damage:
+        return Finding(False, f"The log {path} is damaged ({damage}). Restore it from a backup.")
     size = path.stat().st_size
     return Finding(True, f"The log {path} is sound: {last or 0} records, {size / 1e6:.1f} MB.")
+
+
+def _contracts(folder: Path) -> Finding:
+    from onhand.contracts.registry import Registry
+
+    registry = Registry(_controls(folder))
+    latest = ", ".join(registry.version(name).label for name in registry.names)
+    return Finding(True, f"The contracts in force are {latest}.")
+
+
+def _dead_letters(folder: Path) -> Finding:
+    path = folder / "dead_letters.db"
+    if not path.exists():
+        return Finding(True, "Nothing was refused yet: there are no dead letters.")
+    query = (
+        "SELECT contract || '@' || version, code, count(*) FROM letters GROUP BY 1, 2 "
+        "ORDER BY 3 DESC"
+    )
+    with closing(_opened(path)) as connection:
+        damage = _damage(connection)
+        rows: list[Any] = connection.execute(query).fetchall()
+    if damage:
+        return Finding(
+            False,
+            f"The dead letters in {path} are damaged ({damage}). Move the file away: it holds only "
+            "what was refused, and a new one begins.",
+        )
+    counts = "; most are " + ", ".join(f"{n} {code} by {name}" for name, code, n in rows[:3])
+    return Finding(
+        True, f"{sum(row[2] for row in rows)} dead letters in {path}{counts if rows else ''}."
+    )
+
+
+def _keys(folder: Path) -> Finding:
+    from onhand.serving.keys import ROLES, KeyFile
+
+    file = KeyFile(folder)
+    keys = file.read()
+    if not keys:
+        return Finding(True, "There are no keys: the server answers this machine only, and openly.")
+    now_ms = time.time_ns() // 1_000_000
+    valid = [key for key in keys if key.expires_ms is None or key.expires_ms > now_ms]
+    counts = ", ".join(f"{sum(key.role == role for key in valid)} {role}" for role in ROLES)
+    if file.path.stat().st_mode & 0o022:
+        return Finding(False, f"Others may write {file.path}, and so make keys: chmod 600 it.")
+    return Finding(
+        bool(valid), f"{len(valid)} of {len(keys)} keys in {file.path} are valid: {counts}."
+    )
+
+
+def _models(folder: Path) -> Finding:
+    from onhand.contracts.errors import OnhandError
+    from onhand.contracts.models import DEFAULT, active
+    from onhand.ranking.artefact import ModelStore
+
+    store = ModelStore(folder / "models")
+    labels = store.labels()
+    named = active(_controls(folder))
+    for label in {*labels, named.model} if named is not None else labels:
+        try:
+            artefact = store.load(label)
+        except OnhandError as error:
+            return Finding(False, error.message)
+        if named is not None and label == named.model and artefact.sha256 != named.sha256:
+            return Finding(False, f"Model {label} is not the one that was activated: other bytes.")
+    return Finding(
+        True, f"{len(labels)} models are whole; {named.model if named else DEFAULT} is active."
+    )
+
+
+def _controls(folder: Path) -> dict[str, dict[str, Any]]:
+    """What the log says about the engine itself, by name: the last of each holds."""
+    import msgspec
+
+    from onhand.contracts.records import Control, Record
+
+    path = folder / "log.db"
+    if not path.exists():
+        return {}
+    decode = msgspec.msgpack.Decoder(list[Record]).decode
+    query = "SELECT body FROM batches WHERE instr(body, ?) ORDER BY first"
+    with closing(_opened(path)) as connection:
+        bodies: list[Any] = connection.execute(query, (_OF_CONTROL,)).fetchall()
+    records = (record for (body,) in bodies for record in decode(body))
+    controls = {record.name: record.body for record in records if isinstance(record, Control)}
+    return {name: body for name, body in controls.items() if body}
+
+
+def _opened(path: Path) -> "apsw.Connection":
+    import apsw
+
+    return apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+
+
+def _damage(connection: "apsw.Connection") -> str | None:
+    """What is wrong with a file, if anything is."""
+    verdict = connection.execute("PRAGMA integrity_check").fetchall()
+    return None if verdict == [("ok",)] else str(verdict[0][0])
 
 
 def _existing(folder: Path) -> Path:

@@ -20,8 +20,9 @@ from onhand.offline.shop.store import load_shop
 from onhand.offline.simulation.figure import draw_figure, require_matplotlib
 from onhand.offline.simulation.plan import Phase, Shop
 from onhand.offline.simulation.report import draw_report, progress_line
-from onhand.offline.simulation.run import Result, run_sale
+from onhand.offline.simulation.run import Fault, Result, run_sale
 from onhand.offline.simulation.score import Second
+from onhand.serving.faults import FAULTS
 
 __all__ = ["app"]
 
@@ -47,6 +48,11 @@ def flash_sale(
     out: Annotated[
         Path | None, typer.Option(help="Folder for `flash-sale.png` and `flash-sale.json`.")
     ] = None,
+    fault: Annotated[
+        str | None, typer.Option(help=f"Break something: {', '.join(FAULTS)}.")
+    ] = None,
+    fault_at: Annotated[int, typer.Option(min=2, help="When it breaks, in seconds.")] = 20,
+    fault_seconds: Annotated[int, typer.Option(min=1, help="For how long.")] = 10,
     history_days: Annotated[
         int, typer.Option(min=1, max=90, help="Days of the shop's past to load first.")
     ] = HISTORY_DAYS,
@@ -61,11 +67,12 @@ def flash_sale(
     for ending in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, signal.default_int_handler)  # whoever ends it, the server ends too
     phases = [Phase(seconds, rate, events, stock_changes)]
+    broken = _fault(fault, fault_at, fault_seconds, seconds)
     try:
         if out is not None:
             require_matplotlib()
         with tempfile.TemporaryDirectory(prefix="onhand-simulate-") as folder:
-            result = _run(console, Path(folder), phases, seed, history_days)
+            result = _run(console, Path(folder), phases, seed, history_days, broken)
         console.print(draw_report(result))
         if out is not None:
             _write(console, result, out)
@@ -77,8 +84,28 @@ def flash_sale(
     raise typer.Exit(0 if result.good else 1)
 
 
+def _fault(name: str | None, at_s: float, for_s: float, seconds: float) -> Fault | None:
+    """The fault that is asked for; it must be known, and end before the sale does."""
+    if name is None:
+        return None
+    if name not in FAULTS:
+        raise typer.BadParameter(f"{name!r} is none of {', '.join(FAULTS)}", param_hint="--fault")
+    if at_s + for_s >= seconds:
+        raise typer.BadParameter(
+            f"it ends at {at_s + for_s:g} s, and the sale at {seconds:g} s; there is nothing to "
+            "see of the time after it",
+            param_hint="--fault-at",
+        )
+    return Fault(name, at_s, for_s)
+
+
 def _run(
-    console: Console, folder: Path, phases: list[Phase], seed: int, history_days: int
+    console: Console,
+    folder: Path,
+    phases: list[Phase],
+    seed: int,
+    history_days: int,
+    fault: Fault | None,
 ) -> Result:
     with console.status("Opening the shop's books …"):
         play = Play(UNTIL, time.time_ns() // 1_000_000, history_days=history_days)
@@ -91,7 +118,7 @@ def _run(
         load_shop(folder, play, show)
     seconds = sum(phase.seconds for phase in phases)
     with _watching(console, seconds) as watch:
-        return run_sale(folder, shop, phases, seed, None, watch)
+        return run_sale(folder, shop, phases, seed, fault, watch)
 
 
 @contextmanager

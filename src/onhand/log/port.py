@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 from onhand.contracts.errors import Unavailable
 from onhand.contracts.records import Record
 
-__all__ = ["Batch", "Log", "LogDamaged", "LogFailed", "LogRefused", "Readable"]
+__all__ = ["Batch", "Log", "LogDamaged", "LogFailed", "LogFull", "LogRefused", "Readable"]
 
 
 class Batch(NamedTuple):
@@ -25,6 +25,17 @@ class LogFailed(Unavailable):
             "log_failed",
             f"The log could not be written ({reason}). Nothing of this request was taken; "
             "reads go on. Check the disk, then restart the server.",
+        )
+
+
+class LogFull(Unavailable):
+    """The disk was full: nothing of a batch was kept, and the next may be."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "log_full",
+            "The disk is full. Nothing of this request was taken; reads go on. Make room, and "
+            "send it again.",
         )
 
 
@@ -66,8 +77,8 @@ class Log(Readable, Protocol):
     def append(self, records: Sequence[Record]) -> int:
         """Make `records` durable together and return the offset of the last.
 
-        Raises `LogFailed`, and from then on for every append. May run on another thread than
-        `read`, one append at a time.
+        Raises `LogFull`, or `LogFailed`, and that from then on for every append. May run on
+        another thread than `read`, one append at a time.
         """
         ...
 

@@ -26,7 +26,7 @@ import apsw
 import msgspec
 
 from onhand.contracts.records import Record
-from onhand.log.port import Batch, LogDamaged, LogFailed, LogRefused
+from onhand.log.port import Batch, LogDamaged, LogFailed, LogFull, LogRefused
 
 __all__ = ["FORMAT_VERSION", "SqliteLog", "SqliteReader"]
 
@@ -148,8 +148,9 @@ class SqliteLog(SqliteReader):
     def append(self, records: Sequence[Record]) -> int:
         """Make `records` durable together and return the offset of the last.
 
-        Raises `LogFailed` when the disk refused, and from then on at every append: after a
-        failed fsync nobody knows what is on disk until the file has been read again.
+        Raises `LogFull` when there was no room, which may pass. Raises `LogFailed` when the disk
+        refused, and from then on at every append: after a failed fsync nobody knows what is on
+        disk until the file has been read again.
         """
         body = self._encoder.encode(records)
         with self._writing:
@@ -188,6 +189,10 @@ class SqliteLog(SqliteReader):
     def _commit(self, row: _Row) -> None:
         try:
             self._writer.execute(_APPEND, row)
+        except apsw.FullError as error:
+            # A write found no room, no fsync has failed: SQLite took the row back, and the next
+            # append writes over what there is of it.
+            raise LogFull from error
         except apsw.Error as error:
             self._failure = _reason(error)
             raise LogFailed(self._failure) from error
@@ -202,8 +207,8 @@ class SqliteLog(SqliteReader):
     def _checkpoint(self) -> None:
         try:
             self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-        except apsw.BusyError:
-            return  # a read is on the pages; the next append tries again
+        except (apsw.BusyError, apsw.FullError):
+            return  # a read is on the pages, or there is no room; the next append tries again
         except apsw.Error as error:
             self._failure = _reason(error)  # what was appended is safe in the write-ahead log
 

@@ -50,7 +50,9 @@ class App:
         self.answer_now = hot.answer_now
         handlers = [make(service) for make in HANDLERS]
         self._router = Router(
-            build_routes(service, handlers), redirect_slashes=False, default=_refuse_path
+            build_routes(service, handlers),
+            redirect_slashes=False,
+            default=service.faults or _refuse_path,
         )
         self._guard = service.guard
         self.admits_page = service.guard.admits_page

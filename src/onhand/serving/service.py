@@ -25,6 +25,7 @@ from onhand.engine import Engine
 from onhand.log.dead_letters import RAW_BYTES, DeadLetterStore
 from onhand.serving.body import Body
 from onhand.serving.committer import Committer
+from onhand.serving.faults import Faults
 from onhand.serving.guard import Guard
 from onhand.serving.keeper import Keeper
 from onhand.serving.keys import KeyFile
@@ -78,7 +79,9 @@ class Service:
         *,
         letters: DeadLetterStore | None = None,
         keys: KeyFile | None = None,
+        faults: Faults | None = None,
     ) -> None:
+        self.faults = faults
         self.engine = engine
         self.settings = settings
         self.now_ms = now_ms

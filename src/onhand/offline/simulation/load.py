@@ -348,6 +348,7 @@ class Load:
             report = self._report(status, body)
             if report is not None:
                 self._score.second.events += report.accepted + report.duplicates
+                self._note_wait(now_s)
                 for number, _ in batch:
                     self._acknowledged[number] = 1
 
@@ -374,6 +375,8 @@ class Load:
         for change in batch:
             score.send(codes[change.item], change.stock, change.held)
 
+        asked_s = now_s
+
         def answered(status: int, body: bytes) -> None:
             now_s = self._now_s()
             self._sent_changes = []
@@ -384,11 +387,18 @@ class Load:
                 return
             if self._report(status, body) is not None:
                 score.second.stock_changes += len(batch)
+                self._note_wait(asked_s)
                 for change in batch:
                     score.acknowledge(codes[change.item], change.stock, change.held, now_s)
 
         body = _encode([_signal(change, codes) for change in batch])
         self._lines.send(_post("/v1/signals", body), now_s, answered)
+
+    def _note_wait(self, asked_s: float) -> None:
+        """Records that were sent at a moment are acknowledged now."""
+        second = self._score.second
+        waited_ms = round((self._now_s() - asked_s) * 1000, 3)
+        second.acknowledged_ms = max(second.acknowledged_ms, waited_ms)
 
     def _is_put_off(self, status: int, records: int) -> bool:
         """Whether records must be sent again: no answer, or one that says so."""

@@ -92,10 +92,15 @@ def _windows(result: Result) -> RenderableType:
     """Before, during and after a fault."""
     fault = result.fault
     assert fault is not None
-    table = _table(fault.name, "pages", "in time", "failed", "degraded", "p50", "p99", "p99.9")
-    names = ("before", f"during, {fault.seconds:g} s", "after")
-    for name, window in zip(names, result.windows, strict=False):
-        table.add_row(name, *_window_cells(window))
+    columns = ("pages", "in time", "not", "degraded", "p50 ms", "p99", "p99.9", "records ms")
+    table = _table(fault.name, *columns)
+    for name, window in zip(("before", "during", "after"), result.windows, strict=False):
+        waits_ms = [
+            second.acknowledged_ms
+            for second in result.seconds
+            if window.begin_s < second.at_s + 1 <= window.end_s
+        ]
+        table.add_row(name, *_window_cells(window), f"{max(waits_ms, default=0.0):,.0f}")
     recovered = "it did not recover"
     if result.recovery_s is not None:
         recovered = f"as before within {result.recovery_s + 1:g} s of its end"
@@ -108,9 +113,9 @@ def _window_cells(window: Window) -> list[str]:
         _share(window.in_time, window.pages),
         f"{window.failed:,}",
         _share(window.degraded, window.pages),
-        f"{window.p50_ms:.2f} ms",
-        f"{window.p99_ms:.2f} ms",
-        f"{window.p999_ms:.2f} ms",
+        f"{window.p50_ms:.1f}",
+        f"{window.p99_ms:.1f}",
+        f"{window.p999_ms:.1f}",
     ]
 
 
@@ -132,6 +137,8 @@ def _plot(result: Result) -> Table:
         plot.add_row(label, _bars(values, most, STYLES[place]), f"up to {max(values):,.0f}/s")
     p99s = [second.p99_ms for second in seconds]
     plot.add_row("page read p99", _bars(p99s, max(p99s), "cyan"), f"up to {max(p99s):,.1f} ms")
+    waits = [second.acknowledged_ms for second in seconds]
+    plot.add_row("records wait", _bars(waits, max(waits), "blue"), f"up to {max(waits):,.0f} ms")
     shares = [degraded_share(second) for second in seconds]
     if any(shares):
         plot.add_row("degraded", _bars(shares, 1.0, "magenta"), f"up to {max(shares):.0%}")
