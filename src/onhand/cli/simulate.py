@@ -1,12 +1,13 @@
 """`onhand simulate`: a flash sale against the real server, with the usual stack beside it."""
 
 import signal
+import sys
 import tempfile
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import msgspec
 import typer
@@ -18,15 +19,17 @@ from onhand.offline.shop.play import HISTORY_DAYS, UNTIL, Play
 from onhand.offline.shop.server import ServerError
 from onhand.offline.shop.store import load_shop
 from onhand.offline.simulation.figure import draw_figure, require_matplotlib
+from onhand.offline.simulation.overload import draw_overload, plan_drill
 from onhand.offline.simulation.plan import Phase, Shop
 from onhand.offline.simulation.report import draw_report, progress_line
-from onhand.offline.simulation.run import Fault, Result, run_sale
+from onhand.offline.simulation.run import DIRECT, Fault, Front, Result, run_sale
 from onhand.offline.simulation.score import Second
 from onhand.serving.faults import FAULTS
 
 __all__ = ["app"]
 
 PLAIN_LINE_S = 5
+REPORT_COLUMNS = 100
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -36,26 +39,32 @@ def simulate() -> None:
     """Drive the real server through what goes wrong in shops, and check every answer."""
 
 
+Rate = Annotated[float, typer.Option(min=1, max=50_000, help="Page reads a second.")]
+Events = Annotated[float, typer.Option(min=0, max=50_000, help="Events a second.")]
+StockChanges = Annotated[
+    float, typer.Option(min=0, max=10_000, help="Stock and price changes, holds, a second.")
+]
+Seed = Annotated[int, typer.Option(min=0, help="The same seed plans the same sale.")]
+Out = Annotated[Path | None, typer.Option(help="Folder for a figure and a JSON of the run.")]
+HistoryDays = Annotated[
+    int, typer.Option(min=1, max=90, help="Days of the shop's past to load first.")
+]
+
+
 @app.command("flash-sale")
 def flash_sale(
     seconds: Annotated[float, typer.Option(min=1, max=3600, help="How long it lasts.")] = 60,
-    rate: Annotated[float, typer.Option(min=1, max=50_000, help="Page reads a second.")] = 2800,
-    events: Annotated[float, typer.Option(min=0, max=50_000, help="Events a second.")] = 1000,
-    stock_changes: Annotated[
-        float, typer.Option(min=0, max=10_000, help="Stock and price changes, holds, a second.")
-    ] = 200,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed plans the same sale.")] = 7,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for `flash-sale.png` and `flash-sale.json`.")
-    ] = None,
+    rate: Rate = 2800,
+    events: Events = 1000,
+    stock_changes: StockChanges = 200,
+    seed: Seed = 7,
     fault: Annotated[
         str | None, typer.Option(help=f"Break something: {', '.join(FAULTS)}.")
     ] = None,
     fault_at: Annotated[int, typer.Option(min=2, help="When it breaks, in seconds.")] = 20,
     fault_seconds: Annotated[int, typer.Option(min=1, help="For how long.")] = 10,
-    history_days: Annotated[
-        int, typer.Option(min=1, max=90, help="Days of the shop's past to load first.")
-    ] = HISTORY_DAYS,
+    out: Out = None,
+    history_days: HistoryDays = HISTORY_DAYS,
 ) -> None:
     """Sell out a real gift shop within seconds, and count what was shown though it was gone.
 
@@ -63,25 +72,37 @@ def flash_sale(
     how to read the report. The exit status is 1 when an acknowledged sell-out was shown, a record
     was refused, or an acknowledged event was lost.
     """
-    console = Console()
-    for ending in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(ending, signal.default_int_handler)  # whoever ends it, the server ends too
-    phases = [Phase(seconds, rate, events, stock_changes)]
     broken = _fault(fault, fault_at, fault_seconds, seconds)
-    try:
-        if out is not None:
-            require_matplotlib()
-        with tempfile.TemporaryDirectory(prefix="onhand-simulate-") as folder:
-            result = _run(console, Path(folder), phases, seed, history_days, broken)
-        console.print(draw_report(result))
-        if out is not None:
-            _write(console, result, out)
-    except (OnhandError, ServerError) as error:
-        console.print(f"[bold red]The simulation ended:[/] {error}", highlight=False)
-        raise typer.Exit(1) from None
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None
-    raise typer.Exit(0 if result.good else 1)
+    phases = [Phase(seconds, rate, events, stock_changes)]
+    name = "flash-sale" if broken is None else f"flash-sale-{broken.name}"
+    with _refusals() as console:
+        sale = _Sale(console, history_days, seed, out)
+        _end(sale.play(phases, name, broken))
+
+
+@app.command()
+def overload(
+    seconds: Annotated[int, typer.Option(min=3, max=600, help="How long the overload lasts.")] = 60,
+    times: Annotated[float, typer.Option(min=1, max=50, help="Times the usual load.")] = 10,
+    rate: Rate = 2800,
+    events: Events = 1000,
+    stock_changes: StockChanges = 200,
+    seed: Seed = 7,
+    out: Out = None,
+    history_days: HistoryDays = HISTORY_DAYS,
+) -> None:
+    """Send ten times the usual load for a minute, and count what is still answered in time.
+
+    The usual load comes before and after it, then a climb that finds the server's peak.
+    """
+    drill = plan_drill(Phase(0, rate, events, stock_changes), times, seconds)
+    with _refusals() as console:
+        sale = _Sale(console, history_days, seed, out)
+        result = sale.play(
+            drill.phases, "overload", drill.overload, drill.front, (drill.calm_end_s,)
+        )
+        console.print(draw_overload(result))
+        _end(result)
 
 
 def _fault(name: str | None, at_s: float, for_s: float, seconds: float) -> Fault | None:
@@ -99,26 +120,65 @@ def _fault(name: str | None, at_s: float, for_s: float, seconds: float) -> Fault
     return Fault(name, at_s, for_s)
 
 
-def _run(
-    console: Console,
-    folder: Path,
-    phases: list[Phase],
-    seed: int,
-    history_days: int,
-    fault: Fault | None,
-) -> Result:
-    with console.status("Opening the shop's books …"):
-        play = Play(UNTIL, time.time_ns() // 1_000_000, history_days=history_days)
-        shop = Shop.of(play)
-    with console.status("Loading the shop; the first run ever compiles for a minute …") as status:
+@contextmanager
+def _refusals() -> Generator[Console]:
+    """A console, and a sentence where something ends the run; whoever ends it, the server ends
+    too."""
+    console = Console(width=None if sys.stdout.isatty() else REPORT_COLUMNS)
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, signal.default_int_handler)
+    try:
+        yield console
+    except (OnhandError, ServerError) as error:
+        console.print(f"[bold red]The simulation ended:[/] {error}", highlight=False)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
 
-        def show(done: int, total: int) -> None:
-            status.update(f"Loading the shop: {done:,} of {total:,} events …")
 
-        load_shop(folder, play, show)
-    seconds = sum(phase.seconds for phase in phases)
-    with _watching(console, seconds) as watch:
-        return run_sale(folder, shop, phases, seed, fault, watch)
+def _end(result: Result) -> NoReturn:
+    raise typer.Exit(0 if result.good else 1)
+
+
+class _Sale:
+    """One run on a fresh store: load, play, report."""
+
+    def __init__(self, console: Console, history_days: int, seed: int, out: Path | None) -> None:
+        self._console, self._seed, self._out = console, seed, out
+        if out is not None:
+            require_matplotlib()
+        with console.status("Opening the shop's books …"):
+            self._play = Play(UNTIL, time.time_ns() // 1_000_000, history_days=history_days)
+
+    def play(
+        self,
+        phases: list[Phase],
+        name: str,
+        fault: Fault | None,
+        front: Front = DIRECT,
+        marks_s: Sequence[float] = (),
+    ) -> Result:
+        """Play; print the report, and write it under a name."""
+        console = self._console
+        with tempfile.TemporaryDirectory(prefix="onhand-simulate-") as kept:
+            folder = Path(kept)
+            self._load(folder)
+            with _watching(console, sum(phase.seconds for phase in phases)) as watch:
+                shop = Shop.of(self._play)
+                result = run_sale(folder, shop, phases, self._seed, watch, fault, front, marks_s)
+        console.print(draw_report(result))
+        if self._out is not None:
+            _write(console, result, self._out, name)
+        return result
+
+    def _load(self, folder: Path) -> None:
+        words = "Loading the shop; the first run ever compiles for a minute …"
+        with self._console.status(words) as status:
+
+            def show(done: int, total: int) -> None:
+                status.update(f"Loading the shop: {done:,} of {total:,} events …")
+
+            load_shop(folder, self._play, show)
 
 
 @contextmanager
@@ -146,9 +206,8 @@ class Watch:
             self._console.print(line, highlight=False, soft_wrap=True)
 
 
-def _write(console: Console, result: Result, out: Path) -> None:
+def _write(console: Console, result: Result, out: Path, name: str) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    name = "flash-sale" if result.fault is None else f"flash-sale-{result.fault.name}"
     (out / f"{name}.json").write_bytes(msgspec.json.format(msgspec.json.encode(result)))
     draw_figure(result, out / f"{name}.png")
     console.print(f"\nWritten: {out / name}.png, {out / name}.json", highlight=False)

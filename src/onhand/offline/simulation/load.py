@@ -52,9 +52,8 @@ PAGE_ITEMS: Final = 10
 TICK_S: Final = 0.01
 BATCH: Final = 500
 FIRST_LINES: Final = 64
-MOST_LINES: Final = 768
 KEPT_LINES: Final = 64
-"""Connections that pages leave to records, so that a server slow with pages still gets them."""
+"""Connections for records alone, so that a server slow with pages still gets them."""
 PATIENCE_S: Final = 2.0
 """A visitor who has seen nothing for so long is gone: the page has failed."""
 AGAIN_S: Final = 0.5
@@ -76,13 +75,19 @@ _Event = tuple[int, bytes]
 
 
 class Orders(Struct, frozen=True):
-    """What to play, and where; `marks_s` are the moments between the windows of the result."""
+    """What to play, and where; `marks_s` are the moments between the windows of the result.
+
+    Pages have so many `connections`; one that finds none free waits up to `waits_s` for it, and
+    has failed then.
+    """
 
     port: int
     shop: Shop
     phases: list[Phase]
     seed: int
     marks_s: list[float] = []
+    connections: int = 704
+    waits_s: float = PATIENCE_S
 
 
 class _Line:
@@ -103,17 +108,17 @@ class _Line:
 class Lines:
     """The connections, and the waiting for any of them."""
 
-    def __init__(self, port: int) -> None:
-        self._port = port
+    def __init__(self, port: int, most: int) -> None:
+        self._port, self._most = port, most
         self._poll = select.epoll()
         self._all: dict[int, _Line] = {}
         self._idle: list[_Line] = []
-        for _ in range(FIRST_LINES):
+        for _ in range(min(FIRST_LINES, most)):
             self._idle.append(self._open())
 
     def free(self, kept: int = 0) -> bool:
         """Whether a request can be sent at once, and `kept` more after it."""
-        return len(self._all) - len(self._idle) < MOST_LINES - kept
+        return len(self._all) - len(self._idle) < self._most - kept
 
     @property
     def busy(self) -> bool:
@@ -235,7 +240,7 @@ class Load:
     def run(self, tell: Callable[[Struct], None]) -> None:
         """Play; `tell` hears of each second, and the total."""
         self._stock_up()
-        self._lines = Lines(self._orders.port)
+        self._lines = Lines(self._orders.port, self._orders.connections + KEPT_LINES)
         gc.collect()
         gc.disable()  # a run is bounded, and a collection is a pause that is not the server's
         self._zero_s = monotonic() + 0.05
@@ -270,6 +275,8 @@ class Load:
             self._next_read = next(self._reads, None)
         while waiting and self._lines.free(KEPT_LINES):
             self._ask_page(waiting.popleft())
+        while waiting and waiting[0][0] < now_s - self._orders.waits_s:
+            self._score.fail(waiting.popleft()[0])
 
     def _ask_page(self, page: _Page) -> None:
         due_s, slot, visitor, item, click_us, position = page
@@ -423,15 +430,12 @@ class Load:
 
     def _end_second(self, now_s: float, tell: Callable[[Struct], None]) -> None:
         self._lines.give_up(now_s - PATIENCE_S)
-        while self._waiting and self._waiting[0][0] < now_s - PATIENCE_S:
-            due_s = self._waiting.popleft()[0]
-            self._score.fail(due_s)
         tell(self._score.close_second())
 
     def _drain(self, until_s: float) -> None:
         """Take the answers that are still under way."""
         while (self._lines.busy or self._waiting) and self._now_s() < until_s:
-            self._ask(self._now_s()) if self._waiting else None
+            self._ask(self._now_s())
             self._lines.wait(0.01)
         self._lines.give_up(float("inf"))
 

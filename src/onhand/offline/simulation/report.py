@@ -13,7 +13,7 @@ from onhand.offline.simulation.score import DEADLINE_S, STACKS, Second, Window
 __all__ = ["draw_report", "progress_line"]
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
-PLOT_COLUMNS = 72
+PLOT_COLUMNS = 46
 STYLES = ("green", "yellow", "red")
 
 
@@ -92,8 +92,8 @@ def _windows(result: Result) -> RenderableType:
     """Before, during and after a fault."""
     fault = result.fault
     assert fault is not None
-    columns = ("pages", "in time", "not", "degraded", "p50 ms", "p99", "p99.9", "records ms")
-    table = _table(fault.name, *columns)
+    columns = ("pages", "in time", "not", "degraded", "p50 ms", "p99", "p99.9", "records")
+    table = _table("", *columns)
     for name, window in zip(("before", "during", "after"), result.windows, strict=False):
         waits_ms = [
             second.acknowledged_ms
@@ -104,7 +104,7 @@ def _windows(result: Result) -> RenderableType:
     recovered = "it did not recover"
     if result.recovery_s is not None:
         recovered = f"as before within {result.recovery_s + 1:g} s of its end"
-    return Group(table, Text(recovered, style="dim"))
+    return Group(table, Text(f"{fault.name}: {recovered}", style="dim"))
 
 
 def _window_cells(window: Window) -> list[str]:
@@ -133,7 +133,7 @@ def _plot(result: Result) -> Table:
     most = max((max(second.sold_out) for second in seconds), default=0)
     for place, name in enumerate(STACKS):
         values = [float(second.sold_out[place]) for second in seconds]
-        label = f"{name}: sold out, shown"
+        label = f"sold out: {name}"
         plot.add_row(label, _bars(values, most, STYLES[place]), f"up to {max(values):,.0f}/s")
     p99s = [second.p99_ms for second in seconds]
     plot.add_row("page read p99", _bars(p99s, max(p99s), "cyan"), f"up to {max(p99s):,.1f} ms")

@@ -24,7 +24,7 @@ from onhand.offline.simulation.load import EVENT_PREFIX, Orders
 from onhand.offline.simulation.plan import Phase, Shop
 from onhand.offline.simulation.score import STACKS, Second, Total, Window
 
-__all__ = ["Fault", "Result", "run_sale"]
+__all__ = ["DIRECT", "Fault", "Front", "Result", "run_sale"]
 
 SLOWER: Final = 2.0
 """A second is as before a fault when its p99 is within this many times that of before."""
@@ -35,11 +35,13 @@ _decode: Final = msgspec.json.Decoder(Second | Total).decode
 
 
 class Fault(Struct, frozen=True):
-    """What breaks in the running server, from when on, for how long."""
+    """What goes wrong, from when on, for how long; `switched` says that it is broken in the running
+    server, and does not come from outside."""
 
     name: str
     at_s: float
     seconds: float
+    switched: bool = True
 
     @property
     def end_s(self) -> float:
@@ -47,9 +49,21 @@ class Fault(Struct, frozen=True):
         return self.at_s + self.seconds
 
 
+class Front(Struct, frozen=True):
+    """How pages reach the server: over so many connections, waiting so long for a free one."""
+
+    connections: int = 704
+    waits_s: float = 2.0
+
+
+DIRECT: Final = Front()
+"""Visitors who wait."""
+
+
 class Result(Struct):
-    """What came of a run. `windows` are before, during and after the fault, where there was one;
-    `lost` counts acknowledged events that a restarted server does not have."""
+    """What came of a run. `windows` are before, during and after the fault, where there was one,
+    and what follows that; `lost` counts acknowledged events that a restarted server does not
+    have."""
 
     seed: int
     phases: list[Phase]
@@ -124,22 +138,27 @@ def run_sale(
     shop: Shop,
     phases: Sequence[Phase],
     seed: int,
-    fault: Fault | None,
     on_second: Callable[[Second], None],
+    fault: Fault | None = None,
+    front: Front = DIRECT,
+    marks_s: Sequence[float] = (),
 ) -> Result:
-    """Play a sale on the store in a folder; `on_second` hears how it goes.
+    """Play a sale on the store in a folder; `on_second` hears how it goes, and `marks_s` are the
+    ends of windows after the fault's.
 
     Ctrl-C ends it early, with the result so far. Raises `ServerError` when a process ends by
     itself.
     """
     begun = SqliteReader(folder / "log.db").last
     log = folder / "server.log"
-    environment = {"ONHAND_FAULTS": "true"} if fault is not None else None
+    switched = fault if fault is not None and fault.switched else None
+    environment = {"ONHAND_FAULTS": "true"} if switched is not None else None
     with Server(folder, free_port(0), log, environment) as server:
         server.wait_ready()
-        marks_s = [fault.at_s, fault.end_s] if fault is not None else []
-        orders = Orders(server.port, shop, list(phases), seed, marks_s)
-        seconds, total = _play(orders, server, fault, on_second)
+        marks = [fault.at_s, fault.end_s, *marks_s] if fault is not None else []
+        way = (front.connections, front.waits_s)
+        orders = Orders(server.port, shop, list(phases), seed, marks, *way)
+        seconds, total = _play(orders, server, switched, on_second)
         if fault is None:
             server.stop()
         else:
