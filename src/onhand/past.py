@@ -46,6 +46,12 @@ class Past:
         """Return the state as of `offset`."""
         return next(self.states([offset]))
 
+    def save(self, state: State) -> None:
+        """Write a checkpoint of a state, which a start with the same features begins from."""
+        if self._checkpoints is not None:
+            arrays, values = state.dump().encode()
+            checkpoint.save(self._checkpoints, state.offset, state.schema, arrays, values)
+
     def states(
         self, offsets: Iterable[int], on_progress: Callable[[int], None] | None = None
     ) -> Iterator[State]:

@@ -105,7 +105,7 @@ def test_features_of_entities_and_a_page_explained(start: "Start", tmp_path: Pat
     assert "1 equal to the byte, 0 not" in replayed.stdout
     assert onhand("replay", "--since", "1h", *data).returncode == 0
     refused_model = onhand("replay", page["decision"], "--with-model", "other@2", *data)
-    assert (refused_model.returncode, "default@1" in refused_model.stderr) == (1, True)
+    assert (refused_model.returncode, "no model other@2" in refused_model.stderr) == (1, True)
     explained = onhand("explain", page["decision"], "--json", *data)
     assert json.loads(explained.stdout)["same"]
 
@@ -140,6 +140,28 @@ def test_an_app_file_is_served(tmp_path: Path):
     assert "hovers" in [json.loads(line)["name"] for line in listed.stdout.splitlines()]
     app.write_text("import onhand\n")
     assert "declares 0 apps" in onhand("features", "list", str(app)).stderr
+
+
+def test_a_new_app_is_prepared_while_the_old_one_serves(start: "Start", tmp_path: Path):
+    live = start()
+    fill(live)
+    app = tmp_path / "shop.py"
+    app.write_text(
+        "import onhand\nfrom onhand.features.declare import count\n"
+        "shop = onhand.App()\nshop.feature(count('click', by='item', window='6h', name='new'))\n"
+        "shop.event('wish')\n"
+    )
+    done = onhand("prepare", str(app), "--data", str(live.data))
+    assert (done.returncode, "prepared up to offset 8" in done.stdout) == (0, True), done.stderr
+    later = {"type": "click", "session": "s2", "item": "mug1"}
+    assert live.client.post("/v1/events", json=later).json()["accepted"] == 1
+    assert live.stop() == 0
+    live = start(live.data, str(app))
+    assert "the whole log is folded" not in live.log()
+    body = {"entities": [{"item": "mug1"}], "features": ["new", "item_sales_1d"]}
+    answer = live.client.post("/v1/features", json=body).json()
+    assert (answer["values"], answer["as_of"]) == ([[2, 2]], 10)
+    assert len(list((live.data / "checkpoints").iterdir())) == 2
 
 
 @pytest.mark.feast

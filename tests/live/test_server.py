@@ -236,7 +236,7 @@ def test_a_stop_is_graceful_and_a_restart_remembers(start: "Start") -> None:
     offset = first.post_events([view("s", "a", id="once")])["offset"]
     page = first.client.get("/v1/recommend/home?session=t").json()
     assert first.stop() == 0
-    assert any((first.data / "checkpoints").iterdir())
+    assert any((first.data / "checkpoints").rglob("*.checkpoint"))
 
     second = start()
     assert second.client.get("/readyz").json() == {"ready": True, "offset": offset}
@@ -299,5 +299,5 @@ def test_a_checkpoint_is_taken_while_serving(start: "Start") -> None:
     for number in range(20):
         live.post_events([view("s", "a", id=f"c{number}")])
     folder = live.data / "checkpoints"
-    assert any(folder.iterdir())
+    assert any(folder.rglob("*.checkpoint"))
     assert live.client.get("/v1/recommend/home?session=s").status_code == 200

@@ -41,7 +41,7 @@ def test_what_was_saved_is_loaded_to_the_byte(content: Content) -> None:
         assert {name: described(array) for name, array in loaded.arrays.items()} == {
             name: described(array) for name, array in arrays.items()
         }
-        saved = next(Path(folder).iterdir()).read_bytes()
+        saved = next(Path(folder).rglob("*.checkpoint")).read_bytes()
         assert save(Path(folder), *loaded[:1], "s", *loaded[1:]).read_bytes() == saved
 
 

@@ -25,7 +25,7 @@ VALUES = {"names": b"85123A\n", "nothing": b""}
 
 def test_everything_comes_back_equal_and_writable(tmp_path: Path) -> None:
     path = save(tmp_path, 18_231, SCHEMA, ARRAYS, VALUES)
-    assert path.parent == tmp_path
+    assert path.parent.parent == tmp_path
     loaded = load_latest(tmp_path, SCHEMA)
     assert loaded is not None
     assert loaded.offset == 18_231
@@ -78,7 +78,7 @@ def test_the_newest_is_loaded_and_two_are_kept(tmp_path: Path) -> None:
     loaded = load_latest(tmp_path, SCHEMA)
     assert loaded is not None
     assert (loaded.offset, loaded.values["at"]) == (300, b"300")
-    assert len(list(tmp_path.iterdir())) == 2
+    assert len(list(tmp_path.rglob("*.checkpoint"))) == 2
 
 
 def test_the_same_offset_again_replaces(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_the_same_offset_again_replaces(tmp_path: Path) -> None:
 def test_one_saved_at_a_lower_offset_replaces_those_ahead_of_it(tmp_path: Path) -> None:
     for offset in (5, 40, 300, 41):
         save(tmp_path, offset, SCHEMA, {}, {})
-    assert sorted(int(path.stem) for path in tmp_path.iterdir()) == [40, 41]
+    assert sorted(int(path.stem) for path in tmp_path.rglob("*.checkpoint")) == [40, 41]
 
 
 @pytest.mark.parametrize(
@@ -123,9 +123,25 @@ def test_a_damaged_one_falls_back_and_says_why(
 
 
 def test_another_schema_is_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    save(tmp_path, 1, "state/2", ARRAYS, VALUES)
+    path = save(tmp_path, 1, "state/2", ARRAYS, VALUES)
+    assert load_latest(tmp_path, SCHEMA) is None
+    assert "no checkpoint in" in caplog.text
+    moved = save(tmp_path, 2, SCHEMA, {}, {})
+    path.rename(moved)
     assert load_latest(tmp_path, SCHEMA) is None
     assert "its schema is 'state/2', this version's is 'state/1'" in caplog.text
+
+
+def test_two_of_each_of_two_schemas_are_kept(tmp_path: Path) -> None:
+    def offsets(schema: str) -> list[int]:
+        found = (load_latest(tmp_path, schema, offset) for offset in range(1, 9))
+        return sorted({each.offset for each in found if each is not None})
+
+    for offset, schema in enumerate(("a", "b", "a", "b", "a", "b"), 1):
+        save(tmp_path, offset, schema, {}, {})
+    assert (offsets("a"), offsets("b")) == ([3, 5], [4, 6])
+    save(tmp_path, 7, "c", {}, {})
+    assert (offsets("a"), offsets("b"), offsets("c")) == ([], [4, 6], [7])
 
 
 @pytest.mark.parametrize("failing", ["fsync", "rename"])
@@ -141,12 +157,15 @@ def test_a_refusing_disk_leaves_the_one_before(
     with pytest.raises(OSError, match="No space left"):
         save(tmp_path, 2, SCHEMA, ARRAYS, VALUES)
     monkeypatch.undo()
-    assert [int(path.stem) for path in tmp_path.iterdir()] == [1]
+    assert [int(path.stem) for path in tmp_path.rglob("*.*")] == [1]
 
 
 def test_one_left_half_written_is_ignored_and_cleared(tmp_path: Path) -> None:
-    partial = tmp_path / f"{9:020d}.partial"
-    partial.write_bytes(b"half")
+    partial = save(tmp_path, 9, SCHEMA, {}, {}).with_suffix(".partial")
+    partial.with_suffix(".checkpoint").rename(partial)
+    others = save(tmp_path, 9, "state/2", {}, {}).with_suffix(".partial")
+    others.write_bytes(b"half, by another process")
     assert load_latest(tmp_path, SCHEMA) is None
     save(tmp_path, 10, SCHEMA, {}, {})
     assert not partial.exists()
+    assert others.exists()

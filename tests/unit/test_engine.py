@@ -183,7 +183,7 @@ def test_the_same_state_with_and_without_a_checkpoint(tmp_path: Path):
     answers = []
     for folder in (tmp_path / "checkpoints", None):
         if folder is None:
-            for path in (tmp_path / "checkpoints").iterdir():
+            for path in (tmp_path / "checkpoints").rglob("*.checkpoint"):
                 path.unlink()
         engine = Engine.open(tmp_path, LIMITS)
         answer = engine.recommend("home", session="s1", now_ms=START_MS)

@@ -66,5 +66,7 @@ def test_help_imports_nothing_slow() -> None:
         "features",
         "replay",
         "explain",
+        "prepare",
+        "prepare",
     ):
         assert command in done.stdout

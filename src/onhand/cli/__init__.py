@@ -54,6 +54,7 @@ _LATER: Final = {
     "models": _Later("onhand.cli.models", "app", "Which trained model ranks."),
     "demo": _Later("onhand.cli.demo", "demo", "Play a real shop live on this machine."),
     "simulate": _Later("onhand.cli.simulate", "app", "A flash sale, and what goes wrong in it."),
+    "prepare": _Later("onhand.cli.prepare", "prepare", "Make a restart with a new app quick."),
     "replay": _Later("onhand.cli.replay", "replay", "Make past decisions again, and compare."),
     "explain": _Later("onhand.cli.replay", "explain", "Show every candidate of a past decision."),
     "features": _Later("onhand.cli.features", "app", "List, backfill and compare features."),

@@ -1,6 +1,6 @@
 """The checkpoint file: all state as of one offset, so that a start folds only the log's tail.
 
-    <offset, 20 digits>.checkpoint:
+    <hash of the schema>/<offset, 20 digits>.checkpoint:
         magic      8 bytes
         content    the bytes of every array, then of every value, one after the other
         footer     MessagePack: offset, schema, crc32 of the content, and each part's name,
@@ -12,12 +12,14 @@ memory. crc32 runs at 3.6 GB/s here, BLAKE2b at 0.8: the disk, not the checksum,
 
 A file appears under its name only when it is whole (written aside, fsynced, renamed). Nothing in
 it is code. A checkpoint is never needed, only faster: one that cannot be trusted is passed over,
-and the log has everything.
+and the log has everything. Those of two schemas stand side by side, so that a new version of the
+app can be prepared while the old one serves, and the old one can be started again.
 """
 
 import hashlib
 import logging
 import os
+import shutil
 import zlib
 from collections.abc import Iterator, Mapping
 from io import BufferedReader, BufferedWriter
@@ -83,14 +85,16 @@ def save(
 
     `schema` names the meaning of the content: only the same string loads it again. Arrays hold
     numbers, booleans or fixed-length text, of any shape, and must not change meanwhile. The
-    checkpoint before this one stays, all others go. Raises `ValueError` for an array of objects
-    or of records, and `OSError` when the disk refuses; older checkpoints are then untouched.
+    checkpoint before this one stays, and those of the one other schema that was written last; all
+    others go. Raises `ValueError` for an array of objects or of records, and `OSError` when the
+    disk refuses; older checkpoints are then untouched.
     """
     for name, array in arrays.items():
         if array.dtype.hasobject or array.dtype.names is not None:
             raise ValueError(f"array {name!r} has dtype {array.dtype}; save plain columns instead")
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{offset:020d}.checkpoint"
+    own = folder / _tag(schema)
+    own.mkdir(parents=True, exist_ok=True)
+    path = own / f"{offset:020d}.checkpoint"
     aside = path.with_suffix(".partial")
     try:
         with aside.open("wb") as file:
@@ -101,8 +105,10 @@ def save(
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
+    _sync_folder(own)
     _sync_folder(folder)
-    _remove_others(folder, path)
+    _remove_others(own, path)
+    _remove_schemas(folder, own)
     return path
 
 
@@ -112,7 +118,14 @@ def load_latest(folder: Path, schema: str, offset: int | None = None) -> Checkpo
 
     Why a file was passed over goes to the log of this module as a warning.
     """
-    for path in sorted(folder.glob("*.checkpoint"), reverse=True):
+    own = folder / _tag(schema)
+    if folder.is_dir() and not own.is_dir() and any(folder.iterdir()):
+        _logger.warning(
+            "no checkpoint in %s is of this app: the whole log is folded. `onhand prepare` makes "
+            "one ahead, while a server runs",
+            folder,
+        )
+    for path in sorted(own.glob("*.checkpoint"), reverse=True):
         if offset is not None and path.stem > f"{offset:020d}":
             continue
         try:
@@ -221,11 +234,23 @@ def _sync_folder(folder: Path) -> None:
 def _remove_others(folder: Path, newest: Path) -> None:
     """Keep `newest` and the one before it.
 
-    One of a higher offset goes too: it is damaged, of another schema, or of another log, or the
-    engine would have begun from it.
+    One of a higher offset goes too: it is damaged or of another log, or the engine would have
+    begun from it.
     """
     older = sorted(path for path in folder.glob("*.checkpoint") if path.name < newest.name)
     kept = {newest, *older[1 - _KEEP :]}
     for path in [*folder.glob("*.checkpoint"), *folder.glob("*.partial")]:
         if path not in kept:
             path.unlink(missing_ok=True)
+
+
+def _remove_schemas(folder: Path, own: Path) -> None:
+    """Keep, beside one's own, the checkpoints of the other schema that was written last."""
+    others = [path for path in folder.iterdir() if path.is_dir() and path != own]
+    others.sort(key=lambda path: path.stat().st_mtime_ns)
+    for path in others[:-1]:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _tag(schema: str) -> str:
+    return hashlib.blake2b(schema.encode(), digest_size=8).hexdigest()
