@@ -125,6 +125,52 @@ def shop(
             typer.echo(f"Written: {path}")
 
 
+@app.command()
+def impressions(
+    log: Annotated[
+        Path,
+        typer.Argument(help="Parquet of sessions with shown lists, as the RecSys Challenge 2019."),
+    ],
+    held_out: Annotated[
+        float,
+        typer.Option(help="The share of sessions, the latest, to judge by.", min=0.05, max=0.5),
+    ] = 0.2,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="End with one JSON object instead of a table.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same figures.")] = 0,
+) -> None:
+    """Learn which item of a shown list is clicked, then re-rank the lists of later sessions.
+
+    Beside it stand the order that was shown, and the item that the session touched last put first.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    from onhand.contracts.errors import OnhandError
+
+    try:
+        from onhand.offline.impressions import evaluate_impressions
+    except ModuleNotFoundError as error:
+        raise _failure(f"{error}: install it with `pip install 'onhand[offline]'`.") from None
+    n_threads = min(4, os.cpu_count() or 1)
+    try:
+        with progress_bars() as report:
+            result = evaluate_impressions(
+                log, held_out, seed=seed, n_threads=n_threads, report=report
+            )
+    except OnhandError as error:
+        raise _failure(error.message) from None
+    if as_json:
+        typer.echo(json.dumps(result._asdict()))
+        return
+    table = Table(title=f"The clicked item of {result.lists:,} shown lists")
+    table.add_column("")
+    table.add_column("MRR", justify="right")
+    table.add_row("onhand", f"{result.model:.4f}", style="bold")
+    table.add_row("last touched first", f"{result.last_touched_first:.4f}")
+    table.add_row("as shown", f"{result.shown_order:.4f}")
+    Console().print(table)
+
+
 def _failure(message: str) -> typer.Exit:
     typer.echo(f"Error: {message}", err=True)
     return typer.Exit(2)
