@@ -59,7 +59,7 @@ def main() -> None:
         state = State(Limits())
         began = time.perf_counter()
         for batch in reader.read():
-            state.apply(batch.records, batch.first + len(batch.records) - 1)
+            state.apply(batch.records, batch.last)
         alone = time.perf_counter() - began
         results = {
             "backfill_records_per_s": done.records / seconds,

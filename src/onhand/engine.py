@@ -11,7 +11,6 @@ import secrets
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 from zlib import crc32
@@ -60,7 +59,7 @@ from onhand.features.set import Asker
 from onhand.log.decisions import DecisionStore
 from onhand.log.port import Log
 from onhand.log.sqlite import SqliteLog
-from onhand.past import Past
+from onhand.past import Folding, Past
 from onhand.ranking.artefact import ModelStore
 from onhand.retrieval.listed import NO_LIST
 from onhand.retrieval.pool import make_pool
@@ -188,9 +187,14 @@ class Engine:
         self._state = self._past.begin(last)
         self._sight = sight_of(self._state)
         self._checkpointed = self.offset
-        for offset in self._fold_tail():
-            if on_progress is not None:
-                on_progress(offset, last)
+        with Folding(self._state) as folding:
+            for batch in self._log.read(self.offset):
+                folding.add(batch.records, batch.last)
+                if on_progress is not None:
+                    on_progress(self.offset, last)
+            folding.wait()
+        if on_progress is not None:
+            on_progress(self.offset, last)
         self.models.follow(self.controls)
         self.ready = True
         self._register_declared()
@@ -202,22 +206,6 @@ class Engine:
         records = [control_of(contract) for contract in declared if contract is not None]
         if records:
             self.write([records], _now_ms())
-
-    def _fold_tail(self) -> Iterator[int]:
-        """Fold the log behind the offset, yielding how far it is; one batch is named while another
-        thread folds the one before, without the interpreter lock."""
-        state = self._state
-        with ThreadPoolExecutor(1, thread_name_prefix="fold") as folder:
-            step: Future[None] | None = None
-            for batch in self._log.read(self.offset):
-                if step is not None and not state.is_room(len(batch.records)):
-                    step.result()
-                rows = state.name(batch.records)
-                if step is not None:
-                    step.result()
-                    yield self.offset
-                step = folder.submit(state.step, rows, batch.first + len(batch.records) - 1)
-        yield self.offset
 
     def ingest(
         self, records: Iterable[Record | Mapping[str, Any]], now_ms: int | None = None

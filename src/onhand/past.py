@@ -1,14 +1,56 @@
 """The past: the state as it was at an offset, from the nearest checkpoint and the log after it."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Final, Self
 
+from onhand.contracts.records import Record
 from onhand.features.set import FeatureSet
 from onhand.log.port import Batch, Readable
 from onhand.state import checkpoint
 from onhand.state.state import Limits, State
 
-__all__ = ["Past"]
+__all__ = ["Folding", "Past"]
+
+STEPS_WAITING: Final = 3
+
+
+class Folding:
+    """Folds on another thread, without the interpreter lock, while this one names the records that
+    follow: for whoever folds much of a log.
+
+    Until `wait` returns, the state's names are ahead of its columns, and nobody may read it.
+    """
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._steps: deque[Future[None]] = deque()
+
+    def __enter__(self) -> Self:
+        self._folder = ThreadPoolExecutor(1, thread_name_prefix="fold")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._folder.shutdown()
+
+    def add(self, records: Sequence[Record], last: int) -> None:
+        """Fold records soon, the last of which has offset `last`. Raises what a fold before
+        raised."""
+        if not records:
+            return
+        if not self._state.is_room(len(records)):
+            self.wait()
+        rows = self._state.name(records)
+        if len(self._steps) == STEPS_WAITING:
+            self._steps.popleft().result()
+        self._steps.append(self._folder.submit(self._state.step, rows, last))
+
+    def wait(self) -> None:
+        """Return when all that was added is folded. Raises what a fold raised."""
+        while self._steps:
+            self._steps.popleft().result()
 
 
 class Past:
@@ -65,24 +107,21 @@ class Past:
         if target is None:
             return
         state = self.begin(target)
-        batches = self._log.read(state.offset)
-        for batch in batches:
-            while target is not None and target < batch.first + len(batch.records):
-                _advance(state, batch, target)
+        with Folding(state) as folding:
+            for batch in self._log.read(state.offset):
+                done = 0
+                while target is not None and target <= batch.last:
+                    upto = max(target + 1 - batch.first, done)
+                    folding.add(batch.records[done:upto], target)
+                    folding.wait()
+                    yield state
+                    done, target = upto, next(wanted, None)
+                if target is None:
+                    return
+                folding.add(batch.records[done:], batch.last)
+                if on_progress is not None:
+                    on_progress(state.offset)
+            folding.wait()
+            while target is not None:
                 yield state
                 target = next(wanted, None)
-            if target is None:
-                return
-            _advance(state, batch, batch.first + len(batch.records) - 1)
-            if on_progress is not None:
-                on_progress(state.offset)
-        while target is not None:
-            yield state
-            target = next(wanted, None)
-
-
-def _advance(state: State, batch: Batch, last: int) -> None:
-    """Fold what of a batch is behind the state's offset, up to `last`."""
-    begin, end = state.offset + 1 - batch.first, last + 1 - batch.first
-    if end > begin:
-        state.apply(batch.records[begin:end], last)

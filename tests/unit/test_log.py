@@ -97,14 +97,14 @@ class TestEveryLog:
         assert len(records_of(log.read())) == 2
 
     def test_appends_while_a_read_is_under_way(self, log: Log) -> None:
-        for first in range(1, 5_001, 500):
+        for first in range(1, 10_001, 500):
             log.append(views(first, 500))
         seen: list[int] = []
         for batch in log.read():
             if not seen:
-                log.append(views(5_001, 2))
+                log.append(views(10_001, 2))
             seen += range(batch.first, batch.first + len(batch.records))
-        assert seen == list(range(1, 5_003))
+        assert seen == list(range(1, 10_003))
 
     def test_append_on_another_thread_than_read(self, log: Log) -> None:
         def write() -> None:
@@ -248,11 +248,11 @@ class TestSqliteLog:
         log = SqliteLog(path)
         for first in range(1, 101):
             log.append(views(first, 1))
-        log.append(views(101, 4_000))
-        log.append(views(4_101, 1))
+        log.append(views(101, 8_000))
+        log.append(views(8_101, 1))
         assert [(batch.first, len(batch.records)) for batch in log.read()] == [
-            (1, 4_100),
-            (4_101, 1),
+            (1, 8_100),
+            (8_101, 1),
         ]
         log.close()
 

@@ -44,7 +44,7 @@ class MemoryLog:
             batch = self._batches[bisect_right(self._firsts, position + 1) - 1]
             skip = position + 1 - batch.first
             yield Batch(position + 1, batch.records[skip:]) if skip else batch
-            position = batch.first + len(batch.records) - 1
+            position = batch.last
 
     def close(self) -> None:
         """Take no more records; a second call does nothing."""

@@ -16,6 +16,11 @@ class Batch(NamedTuple):
     first: int
     records: Sequence[Record]
 
+    @property
+    def last(self) -> int:
+        """The offset of the last of them."""
+        return self.first + len(self.records) - 1
+
 
 class LogFailed(Unavailable):
     """The log could not make a batch durable; it refuses all further writes until reopened."""

@@ -36,7 +36,7 @@ _APPLICATION_ID = 0x4F4E4844  # "ONHD"
 _PAGE_BYTES = 16_384  # 500 records are about 60 kB: 4 pages, where the default size needs 15
 _WAL_PAGES = 1_000  # 16 MB of write-ahead log between two checkpoints
 _READ_ROWS = 64  # rows a read holds at once; each chunk is its own short transaction
-_READ_RECORDS = 2_000  # in a batch that is read, at least: folding one by one takes 10 times longer
+_READ_RECORDS = 8_000  # in a batch that is read, at least: handing one on takes up to 10 ms
 
 _Row = tuple[int, int, int, bytes]  # first, count, crc, body
 

@@ -24,7 +24,7 @@ from onhand.contracts.records import Event, Record
 from onhand.features.drift import profile_of
 from onhand.features.online import rows_of
 from onhand.features.set import Vector
-from onhand.past import Past
+from onhand.past import Folding, Past
 from onhand.state.state import State
 
 __all__ = ["Backfilled", "Label", "backfill", "read_labels", "values_at"]
@@ -86,22 +86,25 @@ def values_at(
     state = past.begin(0 if whole else _offset(by_offset[0]))
     reached_ms = _BEGINNING_MS
     yield from _read_due(state, vector, by_offset, reached_ms)
-    for batch in past.records(state.offset):
-        times_ms = _reached(batch.records, reached_ms)
-        done = 0
-        for point in _points(by_time, by_offset, batch.first, times_ms):
-            _apply(state, batch.records[done : point.upto], batch.first + point.upto - 1)
-            done = point.upto
-            latest_ms = int(times_ms[done - 1]) if done else reached_ms
-            yield _read(state, vector, point.labels, latest_ms)
-        _apply(state, batch.records[done:], batch.first + len(batch.records) - 1)
-        reached_ms = int(times_ms[-1])
-        if on_records is not None:
-            on_records(batch.records)
-        if on_progress is not None:
-            on_progress(state.offset)
-        if not by_time and not by_offset and on_records is None:
-            return
+    with Folding(state) as folding:
+        for batch in past.records(state.offset):
+            times_ms = _reached(batch.records, reached_ms)
+            done = 0
+            for point in _points(by_time, by_offset, batch.first, times_ms):
+                folding.add(batch.records[done : point.upto], batch.first + point.upto - 1)
+                folding.wait()
+                done = point.upto
+                latest_ms = int(times_ms[done - 1]) if done else reached_ms
+                yield _read(state, vector, point.labels, latest_ms)
+            folding.add(batch.records[done:], batch.last)
+            reached_ms = int(times_ms[-1])
+            if on_records is not None:
+                on_records(batch.records)
+            if on_progress is not None:
+                on_progress(state.offset)
+            if not by_time and not by_offset and on_records is None:
+                return
+        folding.wait()
     rest = by_time + by_offset
     if rest:
         yield _read(state, vector, rest, reached_ms)
@@ -216,11 +219,6 @@ def _read_due(
     del by_offset[: len(due)]
     if due:
         yield _read(state, vector, due, reached_ms)
-
-
-def _apply(state: State, records: Sequence[Record], last: int) -> None:
-    if records:
-        state.apply(records, last)
 
 
 def _read(state: State, vector: Vector, labels: list[Label], latest_ms: int) -> Part:

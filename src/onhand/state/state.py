@@ -112,8 +112,8 @@ class State:
         self.step(self.name(records), last)
 
     def name(self, records: Sequence[Record]) -> NDArray[np.int64]:
-        """Return the operations of `records`. The step before may still be under way on another
-        thread, unless these are more than there `is_room` for."""
+        """Return the operations of `records`. Steps before may be under way on another thread,
+        unless these are more than there `is_room` for."""
         return operations(self, records)
 
     def step(self, rows: NDArray[np.int64], last: int) -> None:
@@ -122,8 +122,10 @@ class State:
         self.offset = last
 
     def is_room(self, records: int) -> bool:
-        """Whether so many records can be named without anybody having to leave."""
-        return self.users.room >= records and self.sessions.room >= records
+        """Whether so many records, and the events that they let go, can be named without anybody
+        having to leave."""
+        coming = records + len(self.held)
+        return self.users.room >= coming and self.sessions.room >= coming
 
     def fold(self, flat: list[int]) -> None:
         """Fold operations at once that were gathered in `flat`, and empty it: whoever must leave
