@@ -13,7 +13,17 @@ pytestmark = pytest.mark.live
 
 COMMAND = [sys.executable, "-c", "from onhand.cli import main; main()", "simulate", "flash-sale"]
 FAULT = ["--fault", "full-disk", "--fault-at", "2", "--fault-seconds", "2"]
-SMALL = ["--rate", "300", "--events", "200", "--stock-changes", "200", "--history-days", "3"]
+SMALL = [
+    "--rate",
+    "300",
+    "--events",
+    "200",
+    "--stock-changes",
+    "200",
+    "--history-days",
+    "3",
+    "--no-ranker",
+]
 
 
 @pytest.fixture(scope="module")

@@ -85,6 +85,17 @@ def _pages(result: Result) -> Table:
         f"{result.acknowledged:,} of {result.events:,} events acknowledged, {result.lost:,} of "
         f"them lost; {stock:,} stock changes",
     )
+    behind = result.behind
+    if behind.get("made"):
+        begun = {name: behind.get(name, 0) for name in ("fresh", "stale", "none")}
+        from_lists = ", ".join(
+            f"{_share(count, sum(begun.values()))} {name}" for name, count in begun.items()
+        )
+        table.add_row(
+            "behind the page",
+            f"{behind['made']:,} lists made, {behind.get('failed', 0):,} turns of the model failed",
+        )
+        table.add_row("their use by pages", from_lists)
     return table
 
 

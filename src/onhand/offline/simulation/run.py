@@ -5,6 +5,7 @@ event that was acknowledged and is not in the log then is lost.
 """
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +29,8 @@ __all__ = ["DIRECT", "Fault", "Front", "Result", "run_sale"]
 
 SLOWER: Final = 2.0
 """A second is as before a fault when its p99 is within this many times that of before."""
+BEHIND: Final = re.compile(r"^onhand_(?:prepared_reads|scoring)_total\{(.*)\} (\S+)$", re.M)
+LABEL: Final = re.compile(r'(?:outcome|list)="(\w+)"')
 SETTLE_S: Final = 3.0
 """The first seconds of a run, which a healthy time is not taken from."""
 
@@ -82,6 +85,9 @@ class Result(Struct):
     rejected: int
     lag_p99_ms: float
     error: str = ""
+    behind: dict[str, int] = {}
+    """What the server counted of the lists that the ranker makes behind the page: `made`, `failed`
+    and the like, and the pages that began from a `fresh` list, a `stale` one, or `none`."""
     fault: Fault | None = None
     recovery_s: float | None = None
 
@@ -159,6 +165,7 @@ def run_sale(
         way = (front.connections, front.waits_s)
         orders = Orders(server.port, shop, list(phases), seed, marks, *way)
         seconds, total = _play(orders, server, switched, on_second)
+        behind = _count_behind(server)
         if fault is None:
             server.stop()
         else:
@@ -185,6 +192,7 @@ def run_sale(
         total.rejected,
         total.lag_p99_ms,
         total.error,
+        behind,
         fault,
         recovery_s(seconds, fault) if fault is not None else None,
     )
@@ -256,6 +264,23 @@ def _switch(server: Server, fault: Fault, now_s: int) -> None:
         connection.close()
     if status != 204:
         raise ServerError(f"the server answered {status} to a fault's switch")
+
+
+def _count_behind(server: Server) -> dict[str, int]:
+    """The server's own counts of its prepared lists, added up over other labels."""
+    connection = HTTPConnection(HOST, server.port, timeout=10)
+    try:
+        connection.request("GET", "/metrics")
+        text = connection.getresponse().read().decode()
+    except (OSError, HTTPException) as error:
+        raise ServerError(f"the server's counts could not be read: {error}") from error
+    finally:
+        connection.close()
+    counts: dict[str, int] = {}
+    for labels, count in BEHIND.findall(text):
+        name = LABEL.findall(labels)[0]
+        counts[name] = counts.get(name, 0) + int(float(count))
+    return counts
 
 
 def _start_again(folder: Path, log: Path, last_offset: int) -> None:
