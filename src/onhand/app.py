@@ -21,14 +21,15 @@ from onhand.contracts.errors import Invalid
 from onhand.contracts.requests import SLOTS, Slot
 from onhand.decision.ladder import SlotRule
 from onhand.features.declare import Feature
-from onhand.features.ready import READY
+from onhand.features.ready import READY, in_zone
 from onhand.features.set import FeatureSet
 
 __all__ = ["App"]
 
 
 class App:
-    """Declarations of one shop. `zone` is its time zone, `zones` those of visitors' countries."""
+    """Declarations of one shop. `zone` is its time zone, `zones` those of visitors' countries.
+    Raises `ValueError` for a zone that is none."""
 
     def __init__(
         self, *, zone: str = "UTC", zones: Mapping[str, str] | None = None, ready: bool = True
@@ -41,7 +42,7 @@ class App:
         self.slots: dict[Slot, SlotRule] = {slot: SlotRule(ahead=slot == "home") for slot in SLOTS}
         """What is declared of each slot."""
         self._set: FeatureSet | None = None
-        self._register(READY if ready else ())
+        self._register((*READY, *in_zone(zone)) if ready else ())
 
     def feature(self, feature: Feature) -> Feature:
         """Declare a feature and return it. Raises `ValueError` where its name is taken."""
@@ -104,7 +105,7 @@ class App:
 
     @property
     def features(self) -> FeatureSet:
-        """All declared features. Raises `ValueError` for a zone that is none."""
+        """All declared features. Raises `ValueError` for a visitors' zone that is none."""
         if self._set is None:
             self._set = FeatureSet(self._features.values(), self._zone, self._zones)
         return self._set

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-START_S = 180.0  # the first start of a version compiles its kernels
+START_S = 300.0  # the first start of a version compiles its kernels
 STOP_S = 40.0
 
 

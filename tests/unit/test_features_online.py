@@ -115,6 +115,26 @@ def test_calendar_days_and_hours_are_those_of_the_zone():
     assert read(midnight_ms + 24 * 3_600_000) == [3.0, 23, 6]
 
 
+def test_sessions_in_seven_days_are_two_ready_features():
+    app = App(zone="Europe/London")
+    engine = Engine(MemoryLog(), limits=LIMITS, app=app)
+    engine.load()
+    midnight_ms = 1_793_318_400_000  # 2026-10-30T00:00Z
+    eve = Event("view", session="s", user="u", item="mug", time=midnight_ms - 60_000)
+    engine.ingest([eve], midnight_ms)
+    names = ["user_sessions_7d", "user_sessions_7_calendar_days"]
+
+    def read(days: float) -> list[Any]:
+        request = FeatureRequest([Entity(user="u")], names)
+        return engine.read_features(request, midnight_ms + int(days * 86_400_000)).values[0]
+
+    assert read(5.9) == [1, 1]
+    assert read(6.5) == [1, 0], "the eighth day by the calendar, 156 hours rolling"
+    assert read(7.5) == [0, 0]
+    units = {app.features[name].unit for name in names}
+    assert (units, app.features[names[1]].doc.count("Europe/London")) == ({"events"}, 1)
+
+
 def test_definitions_are_checked():
     app = App()
     with pytest.raises(ValueError, match="30x"):

@@ -34,7 +34,7 @@ from onhand.features.facts import (
     weekday,
 )  # fmt: skip
 
-__all__ = ["READY", "WINDOWS"]
+__all__ = ["READY", "WINDOWS", "in_zone"]
 
 _SEEN: Final = ("click", "view")
 
@@ -131,6 +131,13 @@ _PAIRS: Final = (
 )
 
 READY: Final[tuple[Feature, ...]] = (*_ITEM, *_SESSION, *_USER, *_PAIRS)
+
+
+def in_zone(zone: str) -> tuple[Feature, ...]:
+    """Return the ready-made features that are of calendar days, in a zone. Raises `ValueError`."""
+    name = "user_sessions_7_calendar_days"
+    return (count("session_start", by="user", window="7d", zone=zone, name=name),)
+
 
 WINDOWS: Final = {
     "clicks_30s": "item_clicks_30s",
