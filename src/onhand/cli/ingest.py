@@ -1,13 +1,16 @@
 """`onhand ingest`: files of records into a server, or straight into a data folder."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from onhand.cli.client import Client, KeyOption, UrlOption, fail
+
+if TYPE_CHECKING:
+    from onhand.contracts.shapes import Kind as RecordKind
 
 __all__ = ["Kind", "ingest"]
 
@@ -15,7 +18,6 @@ BATCH_RECORDS = 1_000
 ERRORS_SHOWN = 10
 
 Report = dict[str, Any]
-Send = Callable[["_Chunk", str], Report]
 
 
 class Kind(StrEnum):
@@ -35,37 +37,45 @@ class _Chunk(NamedTuple):
     media: str = "application/x-ndjson"
 
 
+Files = Annotated[
+    list[Path],
+    typer.Argument(
+        help="JSON arrays, NDJSON, CSV, Parquet, Avro (.avro), Protobuf (.pb: messages, each "
+        "behind its length).",
+        exists=True,
+        dir_okay=False,
+        readable=True,
+    ),
+]
+Data = Annotated[
+    str | None,
+    typer.Option(help="Write to this data folder instead; no server may be running on it."),
+]
+Mapping = Annotated[
+    list[str] | None,
+    typer.Option("--map", help="`field=column`, for columns of another name. Repeat it."),
+]
+Constants = Annotated[
+    list[str] | None, typer.Option("--set", help="`field=value`, for every row. Repeat it.")
+]
+Zone = Annotated[
+    str | None, typer.Option(help="The zone of times that name none, like `Europe/London`.")
+]
+Guess = Annotated[
+    bool, typer.Option("--guess", help="Propose a mapping of the columns, and send nothing.")
+]
+
+
 def ingest(
-    files: Annotated[
-        list[Path],
-        typer.Argument(
-            help="JSON arrays, NDJSON, CSV, Parquet, Avro (.avro), Protobuf (.pb: messages, each "
-            "behind its length).",
-            exists=True,
-            dir_okay=False,
-            readable=True,
-        ),
-    ],
+    files: Files,
     kind: Annotated[Kind, typer.Option(help="What the records are.")] = Kind.events,
     url: UrlOption = "http://127.0.0.1:8080",
     key: KeyOption = None,
-    data: Annotated[
-        str | None,
-        typer.Option(help="Write to this data folder instead; no server may be running on it."),
-    ] = None,
-    mapping: Annotated[
-        list[str] | None,
-        typer.Option("--map", help="`field=column`, for columns of another name. Repeat it."),
-    ] = None,
-    constants: Annotated[
-        list[str] | None, typer.Option("--set", help="`field=value`, for every row. Repeat it.")
-    ] = None,
-    zone: Annotated[
-        str | None, typer.Option(help="The zone of times that name none, like `Europe/London`.")
-    ] = None,
-    guess: Annotated[
-        bool, typer.Option("--guess", help="Propose a mapping of the columns, and send nothing.")
-    ] = False,
+    data: Data = None,
+    mapping: Mapping = None,
+    constants: Constants = None,
+    zone: Zone = None,
+    guess: Guess = False,
 ) -> None:
     """Send files of records. Bad ones are listed, the others are kept; exit 1 if any was bad.
 
@@ -81,18 +91,26 @@ def ingest(
 
     `onhand ingest orders.csv --map item=StockCode --set type=purchase --zone Europe/London`
     """
+    if guess:
+        _propose(files, kind)
+        return
+    rows = _Rows(kind, _pairs(mapping, "--map"), _pairs(constants, "--set"), zone)
+    target = _Folder(data, kind) if data else _Server(url, kind, key)
+    try:
+        totals = _send(files, rows, target)
+    finally:
+        target.close()
+    typer.echo("{accepted} accepted, {duplicates} duplicates, {rejected} rejected".format(**totals))
+    raise typer.Exit(1 if totals["rejected"] else 0)
+
+
+def _send(files: list[Path], rows: "_Rows", target: "_Folder | _Server") -> dict[str, int]:
+    """Send files with a progress bar; return how many records met which end."""
     import sys
 
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-    if guess:
-        _propose(files, kind)
-        return
-    rows = _Rows(kind, _pairs(mapping, "--map"), _pairs(constants, "--set"), zone)
-    console = Console(stderr=True)
-    totals = {"accepted": 0, "duplicates": 0, "rejected": 0}
-    send, close = _to_folder(data, kind) if data else _to_server(url, kind, key)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -100,20 +118,18 @@ def ingest(
         TextColumn("{task.fields[records]:,} records"),
         TimeElapsedColumn(),
     )
-    try:
-        with Progress(*columns, console=console, disable=not sys.stderr.isatty()) as progress:
-            for path in files:
-                task = progress.add_task(path.name, total=path.stat().st_size, records=0)
-                for chunk in _chunks(path, rows):
-                    report = send(chunk, str(path))
-                    for name in totals:
-                        totals[name] += report[name]
-                    _show_errors(console, path, chunk.first, report)
-                    progress.update(task, completed=chunk.position, records=sum(totals.values()))
-    finally:
-        close()
-    typer.echo("{accepted} accepted, {duplicates} duplicates, {rejected} rejected".format(**totals))
-    raise typer.Exit(1 if totals["rejected"] else 0)
+    totals = {"accepted": 0, "duplicates": 0, "rejected": 0}
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not sys.stderr.isatty()) as progress:
+        for path in files:
+            task = progress.add_task(path.name, total=path.stat().st_size, records=0)
+            for chunk in _chunks(path, rows):
+                report = target.send(chunk, str(path))
+                for name in totals:
+                    totals[name] += report[name]
+                _show_errors(console, path, chunk.first, report)
+                progress.update(task, completed=chunk.position, records=sum(totals.values()))
+    return totals
 
 
 def _show_errors(console: Any, path: Path, first: int, report: Report) -> None:
@@ -240,58 +256,69 @@ def _array_chunks(path: Path, content: bytes) -> Iterator[_Chunk]:
         yield _Chunk(body, first, position)
 
 
-def _to_server(url: str, kind: Kind, key: str | None) -> tuple[Send, Callable[[], None]]:
-    client = Client(url, key)
-    method = "PUT" if kind is Kind.items else "POST"
+class _Server:
+    """Sends to a server."""
 
-    def send(chunk: _Chunk, _source: str) -> Report:
-        status, answer = client.send(method, f"/v1/{kind.value}", chunk.body, chunk.media)
+    def __init__(self, url: str, kind: Kind, key: str | None) -> None:
+        self._url = url
+        self._path = f"/v1/{kind.value}"
+        self._method = "PUT" if kind is Kind.items else "POST"
+        self._client = Client(url, key)
+        self.close = self._client.close
+
+    def send(self, chunk: _Chunk, _source: str) -> Report:
+        """Return what became of some records."""
+        status, answer = self._client.send(self._method, self._path, chunk.body, chunk.media)
         if status not in (202, 422):
             detail = answer.get("detail") if isinstance(answer, dict) else answer[:200]
-            fail(f"{url} refused a batch: {detail}")
+            fail(f"{self._url} refused a batch: {detail}")
         return answer
 
-    return send, client.close
 
+class _Folder:
+    """Writes to a data folder, which no server may run on."""
 
-def _to_folder(data: str, kind: Kind) -> tuple[Send, Callable[[], None]]:
-    import time
+    def __init__(self, data: str, kind: Kind) -> None:
+        from onhand.contracts.errors import OnhandError
+        from onhand.settings import Settings
+        from onhand.wiring import build_engine, open_dead_letters
 
-    import msgspec
-
-    from onhand.contracts import batch
-    from onhand.contracts.errors import OnhandError
-    from onhand.contracts.formats import parse
-    from onhand.contracts.letters import letters_of
-    from onhand.settings import Settings
-    from onhand.wiring import build_engine, open_dead_letters
-
-    settings = Settings(data=data)
-    try:
-        engine = build_engine(settings)
-        engine.load()
-        letters = open_dead_letters(settings)
-    except OnhandError as error:
-        fail(error.message)
-
-    def send(chunk: _Chunk, source: str) -> Report:
-        now_ms = time.time_ns() // 1_000_000
-        gate = engine.contracts.gate(kind.value)
+        settings = Settings(data=data)
+        self._kind: "RecordKind" = kind.value
         try:
-            parsed = parse(engine.contracts, kind.value, chunk.media, chunk.body, now_ms)
+            self._engine = build_engine(settings)
+            self._engine.load()
+            self._letters = open_dead_letters(settings)
+        except OnhandError as error:
+            fail(error.message)
+
+    def send(self, chunk: _Chunk, source: str) -> Report:
+        """Return what became of some records."""
+        import time
+
+        import msgspec
+
+        from onhand.contracts import batch
+        from onhand.contracts.errors import OnhandError
+        from onhand.contracts.formats import parse
+        from onhand.contracts.letters import letters_of
+
+        now_ms, registry = time.time_ns() // 1_000_000, self._engine.contracts
+        try:
+            parsed = parse(registry, self._kind, chunk.media, chunk.body, now_ms)
         except OnhandError as error:
             fail(f"{source}: {error.message}")
-        report = engine.write([parsed.records], now_ms)[0]
+        report = self._engine.write([parsed.records], now_ms)[0]
+        gate = registry.gate(self._kind)
         refused = batch.refusals(gate, parsed, report)
         if refused:
-            letters.append(
+            self._letters.append(
                 letters_of(gate, refused, parsed.part, source[:512], chunk.media, now_ms)
             )
         answer: Report = msgspec.to_builtins(batch.merge(parsed, report))
         return answer
 
-    def close() -> None:
-        letters.close()
-        engine.close()
-
-    return send, close
+    def close(self) -> None:
+        """Checkpoint, and let go of the files."""
+        self._letters.close()
+        self._engine.close()
