@@ -284,7 +284,7 @@ class _Folder:
         from onhand.wiring import build_engine, open_dead_letters
 
         settings = Settings(data=data)
-        self._kind: "RecordKind" = kind.value
+        self._kind: RecordKind = kind.value
         try:
             self._engine = build_engine(settings)
             self._engine.load()

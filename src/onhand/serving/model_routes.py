@@ -17,7 +17,6 @@ MODEL_ROUTES: Final[tuple[Route, ...]] = (
         "What models there are",
         "Those in the data folder, by name and version, and which of them is active.",
         {200: Answer("The models.", list[ModelEntry])},
-        problems=(503,),
         access=(*READ, *ADMIN),
     ),
     Route(
@@ -28,7 +27,7 @@ MODEL_ROUTES: Final[tuple[Route, ...]] = (
         {200: Answer("The card.", Card)},
         (_MODEL,),
         curl="/v1/models/ranker@1",
-        problems=(400, 404, 422, 503),
+        problems=(404, 422),
         access=(*READ, *ADMIN),
     ),
     Route(
@@ -39,7 +38,7 @@ MODEL_ROUTES: Final[tuple[Route, ...]] = (
         {200: Answer("The model, active from now on.", ModelEntry)},
         (_MODEL,),
         curl="/v1/models/ranker@1/activate",
-        problems=(400, 404, 422, 503),
+        problems=(404, 422),
         access=ADMIN,
     ),
     Route(
@@ -47,7 +46,6 @@ MODEL_ROUTES: Final[tuple[Route, ...]] = (
         "Go back to the default model",
         "`default@1` orders candidates by the weighted sources of the slot.",
         {200: Answer("The default model, active from now on.", ModelEntry)},
-        problems=(503,),
         access=ADMIN,
     ),
 )  # fmt: skip

@@ -14,7 +14,6 @@ from onhand.serving.routes import ROUTES
 
 __all__ = ["build_openapi"]
 
-_KEY_PROBLEMS: Final = (401, 403, 429)
 _STANDARD: Final = Registry()
 _REF: Final = "#/components/schemas/{name}"
 
@@ -114,7 +113,7 @@ def _operation(route: Route, schemas: _Schemas) -> dict[str, Any]:
     responses = {
         str(status): _response(answer, schemas) for status, answer in route.answers.items()
     }
-    for status in (*route.problems, *(_KEY_PROBLEMS if route.access else ())):
+    for status in route.refusals:
         answer = Answer(HTTPStatus(status).phrase, Problem, PROBLEM)
         responses[str(status)] = _response(answer, schemas)
     operation["responses"] = responses

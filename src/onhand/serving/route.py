@@ -40,6 +40,10 @@ TEXT: Final = "text/plain"
 HTML: Final = "text/html"
 
 
+_WITH_KEY: Final = (400, 401, 403, 429, 503)
+_WITH_BODY: Final = (400, 408, 413, 415)
+
+
 @dataclass(frozen=True, slots=True)
 class Parameter:
     """One named input in the path or the query string."""
@@ -80,8 +84,9 @@ class Route:
     """One method on one path.
 
     `name` is its operation id, and finds its handler; `problems` are the statuses it refuses
-    with; `curl` is an address to try where the path alone is none; `access` says which keys it
-    answers: those of administrators, unless the route says otherwise.
+    with, beside those that all such routes have; `curl` is an address to try where the path alone
+    is none; `access` says which keys it answers: those of administrators, unless the route says
+    otherwise.
     """
 
     method: str
@@ -96,3 +101,10 @@ class Route:
     curl: str = ""
     problems: tuple[int, ...] = ()
     access: Access = ADMIN
+
+    @property
+    def refusals(self) -> list[int]:
+        """The statuses of all its problems."""
+        with_key = _WITH_KEY if self.access else ()
+        with_body = _WITH_BODY if self.body is not None else ()
+        return sorted({*self.problems, *with_key, *with_body})

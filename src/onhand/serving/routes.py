@@ -77,7 +77,6 @@ _REPORT = Answer("What became of the records; they are durable and visible.", In
 _NOTHING = Answer("Nothing was accepted; the document lists why.", Report, PROBLEM)
 _PAGE = Answer("The items, and how good the answer is.", Recommendation)
 _BINARY: Final = (AVRO, PROTOBUF)
-_WRITES: Final = (400, 408, 413, 415, 503)
 
 _EVENT_EXAMPLE = {"type": "view", "session": "s1", "item": "85123A"}
 _ITEM_EXAMPLE = {
@@ -99,7 +98,6 @@ ROUTES: Final[tuple[Route, ...]] = (
         "beside it are kept.",
         {202: _REPORT, 422: _NOTHING},
         body=Body(Event, _EVENT_EXAMPLE, batch=True, media=_BINARY),
-        problems=_WRITES,
         access=INGEST,
     ),
     Route(
@@ -108,7 +106,6 @@ ROUTES: Final[tuple[Route, ...]] = (
         "Whole entries; each replaces the one before. Price and stock that a feed leaves out stay.",
         {202: _REPORT, 422: _NOTHING},
         body=Body(Item, _ITEM_EXAMPLE, batch=True, media=_BINARY),
-        problems=_WRITES,
         access=INGEST,
     ),
     Route(
@@ -117,7 +114,6 @@ ROUTES: Final[tuple[Route, ...]] = (
         "The same as PUT.",
         {202: _REPORT, 422: _NOTHING},
         body=Body(Item, _ITEM_EXAMPLE, batch=True, media=_BINARY),
-        problems=_WRITES,
         access=INGEST,
     ),
     Route(
@@ -127,7 +123,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         {202: _REPORT},
         (_ITEM_PATH,),
         Body(ItemPatch, {"price": 2.25}, without=("id",)),
-        problems=(400, 404, 408, 413, 415, 503),
+        problems=(404,),
         access=INGEST,
     ),
     Route(
@@ -136,7 +132,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         "It appears on no page from the acknowledgement on; what visitors did with it stays known.",
         {202: _REPORT},
         (_ITEM_PATH,),
-        problems=(404, 503),
+        problems=(404,),
         access=INGEST,
     ),
     Route(
@@ -146,7 +142,6 @@ ROUTES: Final[tuple[Route, ...]] = (
         "off every page from the acknowledgement on; an empty `flags` lifts the hold.",
         {202: _REPORT, 422: _NOTHING},
         body=Body(Signal, _SIGNAL_EXAMPLE, batch=True, media=_BINARY),
-        problems=_WRITES,
         access=INGEST,
     ),
     Route(
@@ -157,7 +152,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         {200: _PAGE},
         (_SLOT, *_VISITOR),
         curl="/v1/recommend/home?session=s1&n=5",
-        problems=(400, 404, 503),
+        problems=(404,),
         access=READ,
     ),
     Route(
@@ -167,7 +162,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         {200: _PAGE},
         (_SLOT,),
         Body(RecommendRequest, {"session": "s1", "n": 5}, without=("slot",)),
-        problems=(400, 404, 408, 413, 415, 503),
+        problems=(404,),
         access=READ,
     ),
     Route(
@@ -176,7 +171,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         "For nobody in particular: what visitors look at and buy together with it.",
         {200: _PAGE},
         (Parameter("item", "path", Id, "The item."), _N),
-        problems=(400, 404, 503),
+        problems=(404,),
         access=READ,
     ),
     Route(
@@ -185,7 +180,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         "The catalogue entry, and its stock, price and flags as of now.",
         {200: Answer("The item.", dict[str, Any])},
         (_ITEM_PATH,),
-        problems=(404, 503),
+        problems=(404,),
         access=READ,
     ),
     Route(
@@ -197,7 +192,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         {200: Answer("The values.", FeatureAnswer)},
         body=Body(FeatureRequest, {"entities": [{"item": "85123A", "session": "s1"}],
                                    "features": ["item_clicks_1h", "session_intent"]}),
-        problems=(400, 404, 408, 413, 415, 503),
+        problems=(404,),
         access=READ,
     ),
     Route(
@@ -208,7 +203,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         {200: Answer("The values, in columns.", FeastAnswer)},
         body=Body(FeastRequest, {"entities": {"item_id": ["85123A"]},
                                  "features": ["items:item_clicks_1h"]}),
-        problems=(400, 404, 408, 413, 415, 503),
+        problems=(404,),
         access=READ,
     ),
     Route(
@@ -219,7 +214,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         "nearest checkpoint.",
         {200: Answer("The decision, explained.", Explanation)},
         (Parameter("id", "path", Id, "The decision of an answer."),),
-        problems=(404, 503),
+        problems=(404,),
         access=ADMIN,
     ),
     Route(
@@ -228,7 +223,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         "What was asked, the offset it was answered as of, and what came out.",
         {200: Answer("The decision record.", dict[str, Any])},
         (Parameter("id", "path", Id, "The decision of an answer."),),
-        problems=(404, 503),
+        problems=(404,),
         access=ADMIN,
     ),
     Route(
