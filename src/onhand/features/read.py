@@ -14,6 +14,7 @@ import numpy as np
 from onhand.features import accumulators as of
 from onhand.features import pairs, windows
 from onhand.features.fold import (
+    AHEAD,
     BORN_CELL,
     CATEGORY_CELL,
     COUNTRY_CELL,
@@ -23,7 +24,7 @@ from onhand.features.fold import (
     price_step,
 )
 from onhand.features.zones import offset_ms
-from onhand.kernel import Array, inner_kernel, kernel
+from onhand.kernel import Array, inner_kernel, kernel, prefetch
 from onhand.state import decay
 
 __all__ = ["AGELESS", "READER_WIDTH", "gather"]
@@ -87,10 +88,16 @@ def read_sums(
     other: what lies side by side is read together."""
     for place in range(rows.shape[0]):
         row = rows[place]
+        ahead = min(place + AHEAD, rows.shape[0] - 1)
         for which in range(sums_of.shape[0]):
             at = sums_of[which, 0]
             if spec[at, 1] != scope:
                 continue
+            if not skip[ahead]:
+                prefetch(wide, rows[ahead], spec[at, 6])
+                if spec[at, 7]:
+                    prefetch(narrow, rows[ahead], spec[at, 7])
+                    prefetch(narrow, rows[ahead], spec[at, 7] + 16)
             if skip[place]:
                 sums[which, place] = sums[which, place - 1]
                 continue

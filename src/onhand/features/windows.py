@@ -88,10 +88,13 @@ def count(
 def total(rings: Array, row: int, at: int, size: int, latest: int, now: int, buckets: int) -> Any:
     """Return the sum over the `buckets` that end at bucket `now`, out of a ring of `size` cells
     whose latest is `latest`."""
-    sum_ = np.int64(0)
     first = max(now, latest) - buckets + 1
+    within = max(min(now, latest) + 1 - first, 0)
     cell = first % size
-    for _ in range(first, min(now, latest) + 1):
-        sum_ += rings[row, at + cell]
-        cell = cell + 1 if cell + 1 < size else 0
+    upto = min(cell + within, size)
+    sum_ = np.int64(0)
+    for amount in rings[row, at + cell : at + upto]:
+        sum_ += amount
+    for amount in rings[row, at : at + within - (upto - cell)]:
+        sum_ += amount
     return sum_
