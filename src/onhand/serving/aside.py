@@ -7,6 +7,7 @@ hangs would keep the server from stopping. This thread ends with the process wha
 import asyncio
 import contextlib
 import threading
+import time
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, TypeVar
@@ -15,6 +16,7 @@ __all__ = ["Aside"]
 
 _T = TypeVar("_T")
 _Call = tuple[Callable[[], Any], "asyncio.Future[Any]", asyncio.AbstractEventLoop]
+_Calls = SimpleQueue[_Call | None]
 
 
 class Aside:
@@ -22,14 +24,16 @@ class Aside:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._calls: SimpleQueue[_Call | None] | None = None
+        self._calls: _Calls | None = None
+        self.used_s = 0.0
+        """Time of a processor that the calls took."""
 
     async def call(self, function: Callable[[], _T]) -> _T:
         """Run `function` on the thread. Raises what it raises."""
         if self._calls is None:
             self._calls = SimpleQueue()
             threading.Thread(
-                target=_work, args=(self._calls,), name=self._name, daemon=True
+                target=self._work, args=(self._calls,), name=self._name, daemon=True
             ).start()
         loop = asyncio.get_running_loop()
         done: asyncio.Future[_T] = loop.create_future()
@@ -42,18 +46,19 @@ class Aside:
             self._calls.put(None)
             self._calls = None
 
-
-def _work(calls: "SimpleQueue[_Call | None]") -> None:
-    while (call := calls.get()) is not None:
-        function, done, loop = call
-        result: Any = None
-        error: BaseException | None = None
-        try:
-            result = function()
-        except BaseException as raised:
-            error = raised
-        with contextlib.suppress(RuntimeError):  # the loop is closed
-            loop.call_soon_threadsafe(_settle, done, result, error)
+    def _work(self, calls: _Calls) -> None:
+        while (call := calls.get()) is not None:
+            function, done, loop = call
+            result: Any = None
+            error: BaseException | None = None
+            began_s = time.thread_time()
+            try:
+                result = function()
+            except BaseException as raised:
+                error = raised
+            self.used_s += time.thread_time() - began_s
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(_settle, done, result, error)
 
 
 def _settle(done: "asyncio.Future[Any]", result: Any, error: BaseException | None) -> None:

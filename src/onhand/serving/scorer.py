@@ -40,6 +40,8 @@ BATCH: Final = 4
 RECENT_MS: Final = 1_800_000
 """Events older than this, of a log that is caught up with, are nobody's who is here now."""
 _IDLE_S: Final = 0.05
+_BURST_S: Final = 0.2
+"""Processor time that may be used at once after quiet: about 400 lists."""
 _STUCK_MOST: Final = 4
 """Threads that may hang in a model before none is tried any more."""
 
@@ -66,6 +68,9 @@ class Scorer:
         self._wake = asyncio.Event()
         self._gathering = Aside("gather")
         self._scoring = Aside("score")
+        self._allowance_s = _BURST_S
+        self._refilled_s = monotonic()
+        self._paid_s = 0.0
         self._model: str | None = None
         self._returning: set[asyncio.Task[None]] = set()
         self.breaker = Breaker()
@@ -111,20 +116,33 @@ class Scorer:
 
     async def _work(self) -> None:
         while True:
-            ranker = self._follow_model()
-            if ranker is None or not self.waiting:
+            ranker, now_s = self._follow_model(), monotonic()
+            self._refill(now_s)
+            if self._allowance_s < 0.0:
+                await asyncio.sleep(_IDLE_S / 5)
+                continue
+            if ranker is None or not self._is_due():
                 await self._rest(_IDLE_S)
                 continue
-            now_s = monotonic()
             failing = self.stuck >= _STUCK_MOST or not self.breaker.allows(now_s * 1000)
             self._engine.lists.failing = failing
             if failing:
                 await asyncio.sleep(_IDLE_S)
                 continue
             await self._make(ranker, self._take())
-            took_s = monotonic() - now_s
-            if self._share < 1.0:
-                await asyncio.sleep(took_s * (1.0 - self._share) / self._share)
+
+    def _refill(self, now_s: float) -> None:
+        """Let the allowance grow with time, and pay what the threads have used."""
+        used_s = self._gathering.used_s + self._scoring.used_s
+        grown_s = self._share * (now_s - self._refilled_s) - (used_s - self._paid_s)
+        self._allowance_s = min(self._allowance_s + grown_s, _BURST_S)
+        self._refilled_s, self._paid_s = now_s, used_s
+
+    def _is_due(self) -> bool:
+        """Whether there is a list to make now; those ahead leave half the allowance to others."""
+        if self._marks or self._engine.lists.wanted:
+            return True
+        return bool(self._ahead) and self._allowance_s > _BURST_S / 2
 
     def _follow_model(self) -> Ranker | None:
         """Return the active model; when it is another, all lists are to be made by it."""
@@ -134,7 +152,9 @@ class Scorer:
             self._model, self.breaker = label, Breaker()
             self._engine.lists.failing = False
             self._ahead.clear()
-            if label is not None:
+            if label is None:
+                self._marks.clear()
+            else:
                 self._ahead.extend(self._engine.lists)
                 self._ahead.extend(self._engine.likely())
         return ranker
@@ -158,20 +178,16 @@ class Scorer:
             self.dropped += 1
 
     def _take(self) -> list[_Mark]:
-        """Take the marks of one turn, the newest first; then what is wanted; then what is ahead."""
+        """Take the marks of one turn, the newest first; or else one list that is wanted, or one to
+        make ahead."""
         wanted = self._engine.lists.wanted
         taken: list[_Mark] = []
-        while len(taken) < BATCH:
-            if self._marks:
-                mark = self._marks.popitem()[1]
-                wanted.pop(mark[0], None)
-                taken.append(mark)
-            elif wanted:
-                taken.append((wanted.popitem()[0], 0, 0.0))
-            elif self._ahead:
-                taken.append((self._ahead.popleft(), 0, 0.0))
-            else:
-                break
+        while self._marks and len(taken) < BATCH:
+            mark = self._marks.popitem()[1]
+            wanted.pop(mark[0], None)
+            taken.append(mark)
+        if not taken:
+            taken.append((wanted.popitem()[0] if wanted else self._ahead.popleft(), 0, 0.0))
         return taken
 
     async def _make(self, ranker: Ranker, marks: list[_Mark]) -> None:
@@ -215,6 +231,7 @@ class Scorer:
         """Count the thread as stuck until it comes back."""
         self.stuck += 1
         stuck, self._scoring = self._scoring, Aside("score")
+        self._paid_s -= stuck.used_s
 
         async def come_back() -> None:
             await stuck.call(lambda: None)

@@ -1,0 +1,169 @@
+"""How soon does a page know a click, and what do pages pay for lists made behind them?
+
+    .venv/bin/python bench/click_to_page.py [--clicks 400] [--seconds 4] [--json]
+
+A synthetic shop and a ranker of 250 trees on a real server. Idle, one visitor after the other
+clicks, and asks for a page as soon as the click is acknowledged: the answer is as of the click.
+The server tells how long it took until the visitor's list, all features and the model, knew it
+too. Then wrk reads pages at the pace of 10 million an hour, beside clicks from another thread,
+with the model active and, in turns, without. All share the machine.
+"""
+
+import argparse
+import json
+import tempfile
+import threading
+import time
+from http.client import HTTPConnection
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import lightgbm
+import msgspec
+import numpy as np
+
+from harness.load import Load, wrk
+from harness.servers import get, onhand, send
+from onhand.app import App
+from onhand.decision.prepared import Reader
+from onhand.ranking.artefact import ModelStore
+from onhand.ranking.card import Card, Data, Quality
+from onhand.ranking.model import Model
+from onhand.ranking.trees import TreeEnsemble
+from page import _PACE, _VISITORS, PACED_CONNECTIONS, VISITS, make_events, make_items, show
+
+ITEMS = 4_000
+TREES = 250
+CLICKS_A_SECOND = 300
+ROUNDS = 3
+
+
+class Idle(msgspec.Struct):
+    """Milliseconds from the click's acknowledgement to the page, and bounds of the histogram
+    bucket in which the server saw the list follow it."""
+
+    page_p50: float
+    page_p99: float
+    list_p50: float
+    list_p99: float
+
+
+def save_model(folder: Path) -> str:
+    """Save a ranker over all features there are, of the size that `onhand train` makes."""
+    reader = Reader.every(App().features)
+    rng = np.random.default_rng(1)
+    rows = rng.standard_normal((4_000, len(reader.names))).astype(np.float32)
+    parameters = {"verbose": -1, "use_missing": False, "num_leaves": 31, "seed": 1}
+    labels = lightgbm.Dataset(rows, rows[:, :20].sum(axis=1) + rng.standard_normal(len(rows)))
+    trees = TreeEnsemble.from_lightgbm(lightgbm.train(parameters, labels, TREES).dump_model())
+    quality = {"model": Quality(1, 0.2, 0.1, 0.1), "popular": Quality(1, 0.1, 0.1, 0.1)}
+    card = Card(Data(1, 2, 0, 1, 1, 1, "none"), quality, {}, {}, 1.0, "bench")
+    model = Model("bench", 1, reader.names, reader.definitions, trees)
+    ModelStore(folder / "models").save(model, card)
+    return model.label
+
+
+def call(connection: HTTPConnection, method: str, path: str, body: Any = None) -> Any:
+    content = None if body is None else json.dumps(body)
+    connection.request(method, path, content, {"content-type": "application/json"})
+    response = connection.getresponse()
+    answer = response.read()
+    assert response.status in (200, 202), answer[:300]
+    return json.loads(answer)
+
+
+def click(connection: HTTPConnection, rng: Random) -> tuple[str, int]:
+    session = f"s{rng.randrange(VISITS)}"
+    event = {"type": "click", "session": session, "item": f"item-{rng.randrange(1, ITEMS, 2)}"}
+    return session, call(connection, "POST", "/v1/events", event)["offset"]
+
+
+def click_and_look(port: int, clicks: int) -> Idle:
+    rng = Random(2)
+    connection = HTTPConnection("127.0.0.1", port, timeout=20)
+    took: list[float] = []
+    before = buckets(port)
+    for _ in range(clicks):
+        session, offset = click(connection, rng)
+        began = time.perf_counter()
+        page = call(connection, "GET", f"/v1/recommend/home?session={session}")
+        took.append((time.perf_counter() - began) * 1000)
+        assert page["as_of"] >= offset
+        time.sleep(0.01)
+    seen = [
+        (bound, count - was) for (bound, count), (_, was) in zip(buckets(port), before, strict=True)
+    ]
+    took.sort()
+    return Idle(took[clicks // 2], took[int(clicks * 0.99)], at(seen, 0.5), at(seen, 0.99))
+
+
+def buckets(port: int) -> list[tuple[float, float]]:
+    """The cumulative histogram of how long lists took to follow a click: bounds in ms."""
+    name = "onhand_click_to_prepared_seconds_bucket"
+    lines = get(port, "/metrics")[1].decode().splitlines()
+    found = [line.split('"')[1:] for line in lines if line.startswith(name)]
+    return [(float(bound) * 1000, float(rest.split()[-1])) for bound, rest in found]
+
+
+def at(seen: list[tuple[float, float]], share: float) -> float:
+    return next(bound for bound, count in seen if count >= share * seen[-1][1])
+
+
+def under_load(port: int, seconds: float) -> Load:
+    """wrk's pages at the pace of 10 million an hour beside clicks at an even pace."""
+    ended = threading.Event()
+
+    def keep_clicking() -> None:
+        rng, connection = Random(3), HTTPConnection("127.0.0.1", port, timeout=20)
+        due = time.perf_counter()
+        while not ended.is_set():
+            click(connection, rng)
+            due += 1 / CLICKS_A_SECOND
+            time.sleep(max(due - time.perf_counter(), 0))
+
+    thread = threading.Thread(target=keep_clicking)
+    thread.start()
+    load = wrk(port, seconds, PACED_CONNECTIONS, _PACE + _VISITORS)
+    ended.set()
+    thread.join()
+    return load
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="How soon does a page know a click?")
+    parser.add_argument("--clicks", type=int, default=400)
+    parser.add_argument("--seconds", type=float, default=4)
+    parser.add_argument("--json", action="store_true", help="results as JSON on the last line")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, onhand(Path(folder) / "data") as port:
+        label = save_model(Path(folder) / "data")
+        rng = Random(ITEMS)
+        send(port, "PUT", "/v1/items", make_items(ITEMS, rng))
+        send(port, "POST", "/v1/events", make_events(ITEMS, rng))
+        admin = HTTPConnection("127.0.0.1", port, timeout=60)
+        call(admin, "POST", f"/v1/models/{label}/activate")
+        click_and_look(port, 20)
+        idle = click_and_look(port, options.clicks)
+        rounds: list[tuple[Load, Load]] = []
+        for _ in range(ROUNDS):
+            with_model = under_load(port, options.seconds)
+            call(admin, "POST", "/v1/models/deactivate")
+            rounds.append((with_model, under_load(port, options.seconds)))
+            call(admin, "POST", f"/v1/models/{label}/activate")
+        clicked = buckets(port)
+    print(f"click acknowledged to page, idle: p50 {idle.page_p50:.2f}, p99 {idle.page_p99:.2f} ms")
+    print(
+        f"click folded to list, idle: p50 under {idle.list_p50:g}, p99 under {idle.list_p99:g} ms"
+    )
+    print(f"the same under load: p99 under {at(clicked, 0.99):g} ms (all together)")
+    lists, none = sorted(rounds, key=lambda pair: pair[0].p99_us / pair[1].p99_us)[ROUNDS // 2]
+    print(f"pages at 10 million an hour, {CLICKS_A_SECOND} clicks a second")
+    show("lists made behind", lists)
+    show("no model", none)
+    if options.json:
+        print(msgspec.json.encode({"idle": idle, "lists": lists, "none": none}).decode())
+
+
+if __name__ == "__main__":
+    main()
