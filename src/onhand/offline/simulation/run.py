@@ -31,6 +31,8 @@ SLOWER: Final = 2.0
 """A second is as before a fault when its p99 is within this many times that of before."""
 BEHIND: Final = re.compile(r"^onhand_(?:prepared_reads|scoring)_total\{(.*)\} (\S+)$", re.M)
 LABEL: Final = re.compile(r'(?:outcome|list)="(\w+)"')
+USUALLY: Final = 0.02
+"""A second is as before when no more than this share more is degraded than ever was before."""
 SETTLE_S: Final = 3.0
 """The first seconds of a run, which a healthy time is not taken from."""
 
@@ -213,7 +215,7 @@ def recovery_s(seconds: Sequence[Second], fault: Fault) -> float | None:
             and not second.failed
             and not second.put_off
             and second.in_time >= 0.99 * second.answered
-            and degraded_share(second) <= usual + 0.01
+            and degraded_share(second) <= usual + USUALLY
             and second.p99_ms <= SLOWER * healthy_ms
         ):
             return second.at_s - fault.end_s
