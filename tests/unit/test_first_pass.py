@@ -3,13 +3,14 @@ from random import Random
 import numpy as np
 import pytest
 
-from onhand.contracts.records import Event, Item, Record, Signal
+from onhand.contracts.records import Context, Event, Item, Record, Signal
 from onhand.contracts.requests import RecommendRequest
 from onhand.decision.decide import decide
 from onhand.decision.slots import PLANS
 from onhand.engine import Engine
 from onhand.log.memory import MemoryLog
 from onhand.retrieval import first_pass
+from onhand.retrieval.arrivals import ENOUGH, NEW_MS
 from onhand.retrieval.first_pass import Found, find, keep_best, make_scratch
 from onhand.retrieval.listed import Listed
 from onhand.retrieval.pool import make_pool
@@ -167,3 +168,119 @@ def test_neighbours_that_share_more_and_later_items_count_more():
     )  # fmt: skip
     said = neighbours_of(state, "me")
     assert said["i11"] > said["i13"] > said["i12"] > 0
+
+
+def said_of(state: State, session: str, source: str, now_ms: int) -> dict[str, float]:
+    visitor = find_visitor(state, RecommendRequest("home", session=session))
+    found = find(state, sight_of(state), visitor, now_ms, make_scratch(state))
+    said = found.parts[:, SOURCES.index(source)].tolist()
+    names = [state.items.names[item] for item in found.items.tolist()]
+    return {name: value for name, value in zip(names, said, strict=True) if value > 0}
+
+
+SHELF = [
+    Item("red-mug", title="Red stoneware mug", category="home/kitchen/mugs", stock=3, created=1),
+    Item("blue-mug", title="Blue stoneware mug", category="home/kitchen/mugs", stock=3, created=1),
+    Item("old-mug", title="Green stoneware mug", category="home/kitchen/mugs", stock=0, created=1),
+    Item("novel", title="A long winter", category="books/novels", stock=3, created=1),
+    Item("rake", title="Garden rake, steel", category="garden/tools", stock=3, created=1),
+]
+
+
+@pytest.fixture
+def shelf() -> Engine:
+    engine = Engine(MemoryLog(), limits=LIMITS)
+    engine.load()
+    engine.ingest(SHELF, START_MS)
+    return engine
+
+
+def test_content_knows_what_is_alike_and_may_be_shown(shelf: Engine):
+    state = shelf._state
+    assert said_of(state, "s", "content", START_MS) == {}
+    shelf.ingest([Event("click", session="s", item="red-mug", time=START_MS)], START_MS)
+    assert set(said_of(state, "s", "content", START_MS)) == {"red-mug", "blue-mug"}
+    shelf.ingest([Signal("old-mug", stock=4), Signal("red-mug", stock=0)], START_MS)
+    assert set(said_of(state, "s", "content", START_MS)) == {"old-mug", "blue-mug"}
+
+
+def test_a_search_and_a_hover_move_the_session(shelf: Engine):
+    state = shelf._state
+    shelf.ingest([Event("search", session="s", query="garden tools", time=START_MS)], START_MS)
+    assert set(said_of(state, "s", "content", START_MS)) == {"rake"}
+    hovers = [Event("hover", session="s", item="novel", dwell_ms=20_000, time=START_MS)] * 8
+    shelf.ingest(hovers, START_MS)
+    said = said_of(state, "s", "content", START_MS)
+    assert max(said, key=said.__getitem__) == "novel"
+
+
+def test_a_user_without_a_session_vector_is_known_by_what_they_saw(shelf: Engine):
+    state = shelf._state
+    events = [Event("view", session="s", user="u", item="red-mug", time=START_MS)]
+    shelf.ingest(events, START_MS)
+    visitor = find_visitor(state, RecommendRequest("home", session="other", user="u"))
+    found = find(state, sight_of(state), visitor, START_MS, make_scratch(state))
+    assert found.parts[:, SOURCES.index("content")].any()
+
+
+def test_new_arrivals_leave_after_their_time_and_their_sessions(shelf: Engine):
+    state = shelf._state
+    cup = Item("cup", title="Stoneware mug", category="home/kitchen/mugs", created=START_MS)
+    shelf.ingest([cup, Event("click", session="s", item="red-mug", time=START_MS)], START_MS)
+    assert set(said_of(state, "s", "new_arrivals", START_MS)) == {"cup"}
+    assert set(said_of(state, "s", "new_arrivals", START_MS + NEW_MS - 1)) == {"cup"}
+    assert said_of(state, "s", "new_arrivals", START_MS + NEW_MS) == {}
+    visits = [Event("view", session=f"v{n}", item="cup", time=START_MS) for n in range(ENOUGH)]
+    shelf.ingest(visits, START_MS)
+    assert said_of(state, "s", "new_arrivals", START_MS) == {}
+
+
+def test_what_surges_trends_until_it_is_usual(shelf: Engine):
+    state, day_ms = shelf._state, 86_400_000
+    for day in range(6):
+        time_ms = START_MS + day * day_ms
+        views = [Event("view", session="a", item="novel", time=time_ms + n) for n in range(50)]
+        shelf.ingest(views, time_ms + 100)
+    now_ms = START_MS + 6 * day_ms
+    views = [Event("view", session="b", item="rake", time=now_ms + n) for n in range(12)]
+    views += [Event("view", session="c", item="novel", time=now_ms + n) for n in range(12)]
+    shelf.ingest(views, now_ms)
+    said = said_of(state, "s", "trending", now_ms)
+    assert said["rake"] == 1.0 > said["novel"] > 0
+    assert said_of(state, "s", "trending", now_ms + day_ms) == {}
+
+
+def test_a_session_that_logs_in_hands_over_what_it_saw(shelf: Engine):
+    state = shelf._state
+    seen = [Event("view", session="s", item=item, time=START_MS) for item in ("rake", "novel")]
+    shelf.ingest([*seen, Event("purchase", session="s", item="red-mug", time=START_MS)], START_MS)
+    assert state.users.rows == {}
+    shelf.ingest([Event("search", session="s", user="u", query="x", time=START_MS)], START_MS)
+    user = state.users.rows["u"]
+    names = [state.items.names[row] for row in state.user.recent_item[user] if row]
+    assert names == ["red-mug", "novel", "rake"]
+    assert state.user.interactions[user] == 3
+    assert state.items.names[state.user.bought_item[user, 0]] == "red-mug"
+    shelf.ingest([Event("view", session="s", user="u", item="rake", time=START_MS)], START_MS)
+    assert state.user.interactions[user] == 4, "once is enough"
+
+
+def test_what_visitors_begin_with_by_device_and_referrer(shelf: Engine):
+    state = shelf._state
+    for n in range(60):
+        phone = Context(device="phone", referrer="https://www.example.org/a")
+        seen = Event("view", session=f"p{n}", item="rake", time=START_MS, context=phone)
+        desk = Event("view", session=f"d{n}", item="novel", time=START_MS,
+                     context=Context(device="desktop"))  # fmt: skip
+        shelf.ingest([seen, desk, desk], START_MS)
+    sight, scratch = sight_of(state), make_scratch(state)
+
+    def first(context: Context) -> str:
+        visitor = find_visitor(state, RecommendRequest("home", context=context))
+        found = find(state, sight, visitor, START_MS, scratch)
+        best = found.parts[:, SOURCES.index("context")].argmax()
+        return state.items.names[found.items[best]]
+
+    assert first(Context(device="phone")) == "rake"
+    assert first(Context(device="desktop")) == "novel"
+    assert first(Context(referrer="example.org/b")) == "rake"

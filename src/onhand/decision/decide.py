@@ -15,6 +15,7 @@ from onhand.contracts.requests import RecommendRequest
 from onhand.decision.slots import Plan
 from onhand.decision.tiers import tier
 from onhand.kernel import Array, short_kernel
+from onhand.retrieval.arrivals import NEW_MS
 from onhand.retrieval.gather import gather
 from onhand.retrieval.listed import LIVE_SHARE, NO_LIST, Listed, offer_listed
 from onhand.retrieval.pool import Pool, bar, bar_one, clear, fill, lay_out, select
@@ -85,7 +86,7 @@ def choose(
     offer_listed(candidates, place, size, blocked, rows, scores, sources)
     share = LIVE_SHARE if rows.shape[0] else 1.0
     codes, weights = plan.codes, plan.weights
-    gather(candidates, parts, place, size, sight, visitor, now_ms, codes, weights, share)
+    gather(candidates, parts, place, size, sight, visitor, now_ms, codes, weights, share, NEW_MS)
     found = select(candidates, size[0], chosen, kept_off, popularity, n)
     if found < n:
         found = fill(candidates, place, size, chosen, blocked, popularity, items, found, n, POPULAR)

@@ -2,21 +2,36 @@
 
 from typing import Any
 
+import numpy as np
+
 from onhand.kernel import Array, kernel
+from onhand.retrieval.arrivals import new_arrivals
+from onhand.retrieval.context import offer_context
 from onhand.retrieval.followers import follow, follow_one
+from onhand.retrieval.interest import aim
 from onhand.retrieval.newest import newest
+from onhand.retrieval.own import own
+from onhand.retrieval.pool import settle
 from onhand.retrieval.popular import popular
 from onhand.retrieval.sources import (
     CART,
+    CONTEXT,
     HISTORY,
+    NEW_ARRIVALS,
     NEWEST,
     POPULAR,
     POPULAR_IN_COUNTRY,
+    RECENT,
+    REPEAT,
     SEED_COPURCHASES,
     SEED_TRANSITIONS,
     TRANSITIONS,
+    TRENDING,
 )
+from onhand.retrieval.trending import trending
 from onhand.state import decay
+from onhand.state.content import DIMENSIONS
+from onhand.state.contexts import DEVICES_AT, REFERRERS_AT, hour_row
 
 __all__ = ["gather"]
 
@@ -33,13 +48,16 @@ def gather(
     codes: Array,
     weights: Array,
     share: float,
+    new_ms: int,
 ) -> None:
     """Run the sources `codes`, (sources,) int64, with `share` of their `weights`, (sources,)
-    float64."""
+    float64, those of weight 0 not at all; items are new for `new_ms`."""
     unit = decay.weight_at(now_ms, sight.landmark_ms[0])
     blocked = sight.blocked
     for step in range(codes.shape[0]):
         code, weight = codes[step], share * weights[step]
+        if weight == 0.0:
+            continue
         if code in (TRANSITIONS, SEED_TRANSITIONS):
             links, counts = sight.next_item, sight.next_weight
         else:
@@ -64,3 +82,48 @@ def gather(
             popular(candidates, parts, place, size, blocked, members, there, code, weight)
         elif code == NEWEST:
             newest(candidates, parts, place, size, blocked, sight.arrived_item[0], code, weight)
+        elif code == TRENDING:
+            trending(
+                candidates, parts, place, size, blocked, sight.surge_item[0],
+                sight.surge_weight[0], sight.surge_landmark_ms[0], sight.popularity, unit,
+                now_ms, code, weight,
+            )  # fmt: skip
+        elif code == NEW_ARRIVALS:
+            direction = np.zeros(DIMENSIONS, np.int8)
+            interest, latest = sight.interest[visitor.session], sight.user_recent[visitor.user]
+            length = aim(interest, latest, sight.content, direction)
+            new_arrivals(
+                candidates, parts, place, size, blocked, sight.arrived_item[0],
+                sight.arrived_ms[0], sight.sessions_of, sight.content, direction, length, now_ms,
+                new_ms, code, weight,
+            )  # fmt: skip
+        elif code == RECENT:
+            latest, others = sight.session_recent[visitor.session], sight.user_recent[visitor.user]
+            own(candidates, parts, place, size, blocked, latest, others, code, weight)
+        elif code == REPEAT:
+            latest, others = sight.session_bought[visitor.session], sight.user_bought[visitor.user]
+            own(candidates, parts, place, size, blocked, latest, others, code, weight)
+        elif code == CONTEXT:
+            offer_contexts(candidates, place, size, sight, visitor, now_ms, unit)
+            settle(candidates, parts, size[0], code, weight)
+
+
+@kernel
+def offer_contexts(
+    candidates: Array, place: Array, size: Array, sight: Any, visitor: Any, now_ms: int, unit: int
+) -> None:
+    """Offer what visitors begin with at this hour, and from where and with what this one comes."""
+    blocked = sight.blocked
+    world, heavy = sight.popular_item[0], sight.popular_weight[0]
+    rows = (
+        hour_row(now_ms),
+        REFERRERS_AT + visitor.referrer if visitor.referrer else -1,
+        DEVICES_AT + visitor.device if visitor.device else -1,
+    )
+    for row in rows:
+        if row >= 0:
+            begun, weights = sight.begun_item[row], sight.begun_weight[row]
+            offer_context(candidates, place, size, blocked, begun, weights, world, heavy, unit)
+    if visitor.country:
+        members, there = sight.popular_item[visitor.country], sight.popular_weight[visitor.country]
+        offer_context(candidates, place, size, blocked, members, there, world, heavy, unit)

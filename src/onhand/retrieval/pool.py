@@ -27,10 +27,12 @@ __all__ = [
     "bar",
     "bar_one",
     "clear",
+    "count_kept_off",
     "enter",
     "fill",
     "lay_out",
     "make_pool",
+    "mark",
     "offer",
     "select",
     "settle",
@@ -43,6 +45,7 @@ CANDIDATE: Final = np.dtype(
         ("score", np.float64),
         ("raw", np.float64),  # what the current source says
         ("best", np.float64),  # the most that one source gave
+        ("fit", np.float64),  # of an item that is new, how well it fits the visitor, else 0
         ("source", np.int32),  # the code of that source
         ("reason", np.int32),  # why it must not be shown, 0 when it may
     ]
@@ -109,6 +112,7 @@ def enter(candidates: Array, place: Array, size: Array, item: int, reason: int) 
     new.score = 0.0
     new.raw = 0.0
     new.best = 0.0
+    new.fit = 0.0
     new.source = 0
     new.reason = reason
     return at
@@ -140,6 +144,14 @@ def offer(
     at = enter(candidates, place, size, item, blocked[item])
     if at >= 0:
         candidates[at].raw += raw
+
+
+@kernel
+def mark(candidates: Array, place: Array, item: int, fit: float) -> None:
+    """Note how well a new item that was offered fits the visitor."""
+    at = place[item] - 1
+    if at >= 0:
+        candidates[at].fit = fit
 
 
 @kernel
@@ -199,12 +211,18 @@ def select(
             slot -= 1
         chosen[slot] = at
         found = min(found + 1, n)
-    kept_off[:] = 0
     floor = candidates[chosen[n - 1]].score if found == n else 0.0
+    count_kept_off(candidates, size, kept_off, floor)
+    return found
+
+
+@kernel
+def count_kept_off(candidates: Array, size: int, kept_off: Array, floor: float) -> None:
+    """Count by reason what was passed over of a score above `floor`."""
+    kept_off[:] = 0
     for at in range(size):
         if candidates[at].reason != 0 and candidates[at].score > floor:
             kept_off[candidates[at].reason] += 1
-    return found
 
 
 @kernel

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from numpy.typing import NDArray
 
 from onhand.contracts.requests import RecommendRequest
+from onhand.state.contexts import referrer_name
 from onhand.state.operations import session_name
 from onhand.state.state import State
 
@@ -37,15 +38,30 @@ class Sight(NamedTuple):
     popular_weight: Column
     arrived_item: Column
     landmark_ms: Column
+    arrived_ms: Column
+    sessions_of: Column
+    content: Column
+    interest: Column
+    surge_item: Column
+    surge_weight: Column
+    surge_landmark_ms: Column
+    begun_item: Column
+    begun_weight: Column
+    brand: Column
+    category: Column
+    terms: Column
 
 
 class Visitor(NamedTuple):
-    """Who asks, as rows of the state: session, user, seed item, country; 0 is unknown."""
+    """Who asks, as rows of the state: session, user, seed item, country, device, referrer; 0 is
+    unknown."""
 
     session: int
     user: int
     seed: int
     country: int
+    device: int
+    referrer: int
 
 
 def sight_of(state: State) -> Sight:
@@ -69,6 +85,18 @@ def sight_of(state: State) -> Sight:
         popular_weight=state.place.popular_weight,
         arrived_item=state.shop.arrived_item,
         landmark_ms=state.shop.landmark_ms,
+        arrived_ms=state.shop.arrived_ms,
+        sessions_of=items.sessions,
+        content=items.content,
+        interest=sessions.interest,
+        surge_item=state.shop.surge_item,
+        surge_weight=state.shop.surge_weight,
+        surge_landmark_ms=state.shop.surge_landmark_ms,
+        begun_item=state.context.begun_item,
+        begun_weight=state.context.begun_weight,
+        brand=items.brand,
+        category=items.category,
+        terms=items.terms,
     )
 
 
@@ -79,9 +107,14 @@ def find_visitor(state: State, request: RecommendRequest) -> Visitor:
     if session and not user:
         user = int(state.session.user[session])
     seed = state.items.rows.get(request.item, 0) if request.item is not None else 0
-    country = 0
-    if request.context.country is not None:
-        country = state.countries.rows.get(request.context.country, 0)
+    context = request.context
+    country = device = referrer = 0
+    if context.country is not None:
+        country = state.countries.rows.get(context.country, 0)
+    if context.device is not None:
+        device = state.devices.rows.get(context.device, 0)
+    if context.referrer is not None:
+        referrer = state.referrers.rows.get(referrer_name(context.referrer), 0)
     if not country:
         country = int(state.session.country[session] or state.user.country[user])
-    return Visitor(session, user, seed, country)
+    return Visitor(session, user, seed, country, device, referrer)

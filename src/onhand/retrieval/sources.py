@@ -18,7 +18,13 @@ SEED_COPURCHASES: Final = 5
 POPULAR_IN_COUNTRY: Final = 6
 POPULAR: Final = 7
 NEWEST: Final = 8
-NEIGHBOURS: Final = 9
+CONTEXT: Final = 9
+TRENDING: Final = 10
+NEW_ARRIVALS: Final = 11
+RECENT: Final = 12
+REPEAT: Final = 13
+NEIGHBOURS: Final = 14
+CONTENT: Final = 15
 
 SOURCES: Final = (
     "transitions",
@@ -30,7 +36,13 @@ SOURCES: Final = (
     "popular_in_country",
     "popular",
     "newest",
+    "context",
+    "trending",
+    "new_arrivals",
+    "recent",
+    "repeat",
     "sessions",
+    "content",
 )
 """The sources by code."""
 _SHOWN: Final = {

@@ -17,6 +17,7 @@ EXCLUDED: Final = 5
 SEED: Final = 6
 IN_CART: Final = 7
 BOUGHT: Final = 8
+FILTERED: Final = 9
 
 REASONS: Final = (
     "",
@@ -28,6 +29,7 @@ REASONS: Final = (
     "seed",
     "in_cart",
     "bought",
+    "filtered",
 )
 """The reasons by code; code 0 is no barrier."""
 

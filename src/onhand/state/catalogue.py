@@ -3,16 +3,20 @@
 import msgspec
 from msgspec import UNSET
 
-from onhand.contracts.records import Item, ItemPatch
+from onhand.contracts.records import Attribute, Item, ItemPatch
 
-__all__ = ["Catalogue"]
+__all__ = ["Catalogue", "term", "terms_of"]
 
 
 class Catalogue:
     """The `Item` records by row. Price and stock are left out of them: the live ones hold."""
 
-    def __init__(self, entries: dict[int, Item] | None = None) -> None:
+    def __init__(
+        self, entries: dict[int, Item] | None = None, bands: dict[int, int] | None = None
+    ) -> None:
         self.entries = entries or {}
+        self.bands = bands or {}
+        """The band of each item's latest price, for its vector: see `content`."""
 
     def put(self, row: int, item: Item) -> None:
         """Take a whole entry; one that does not say when it was created keeps what was known."""
@@ -32,3 +36,16 @@ class Catalogue:
     def drop(self, row: int) -> None:
         """Forget an entry."""
         self.entries.pop(row, None)
+
+
+def term(name: str, value: Attribute) -> str:
+    """Return an attribute and its value as one term; a tag is the value of `tags`."""
+    if isinstance(value, bool):
+        return f"{name}={'true' if value else 'false'}"
+    return f"{name}={value if isinstance(value, str) else format(value, 'g')}"
+
+
+def terms_of(item: Item) -> list[str]:
+    """Return what an item's filters may ask for beside its category, brand and price."""
+    tags = [term("tags", tag) for tag in item.tags]
+    return tags + [term(name, item.attributes[name]) for name in sorted(item.attributes)]

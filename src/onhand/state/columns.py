@@ -11,9 +11,21 @@ from typing import Annotated, Any, Final, NamedTuple, TypeVar, get_args, get_typ
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ItemColumns", "PlaceColumns", "SessionColumns", "ShopColumns", "UserColumns", "zeros"]
+from onhand.state.content import DIMENSIONS
+
+__all__ = [
+    "ContextColumns",
+    "ItemColumns",
+    "PlaceColumns",
+    "SessionColumns",
+    "ShopColumns",
+    "UserColumns",
+    "zeros",
+]
 
 U8 = NDArray[np.uint8]
+I8 = NDArray[np.int8]
+I16 = NDArray[np.int16]
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 F32 = NDArray[np.float32]
@@ -27,6 +39,9 @@ BASKET: Final = 20
 SESSIONS: Final = 128
 BOUGHT: Final = 64
 CART: Final = 20
+TERMS: Final = 32
+SURGE: Final = 128
+BEGUN: Final = 64
 
 
 class ItemColumns(NamedTuple):
@@ -43,12 +58,16 @@ class ItemColumns(NamedTuple):
     category: I32  # rows of the state's names; 0: none
     brand: I32
     popularity: I64  # decayed weight over all visitors
+    surge: I64  # the same, decayed within hours
     next_item: Annotated[I32, FOLLOWERS]  # where visitors go from here
     next_weight: Annotated[I64, FOLLOWERS]
     with_item: Annotated[I32, FOLLOWERS]  # what is bought in the same session
     with_weight: Annotated[I64, FOLLOWERS]
     sessions: I64  # that have touched it
     recent_session: Annotated[I32, SESSIONS]  # the latest of them: a ring
+    content: Annotated[I8, DIMENSIONS]  # its vector: see `content`
+    signature: I64  # the signs of that vector
+    terms: Annotated[I32, TERMS]  # its tags and attributes, as far as there is room
 
 
 class SessionColumns(NamedTuple):
@@ -57,7 +76,10 @@ class SessionColumns(NamedTuple):
     touched: I64  # the event that touched it last, as `ShopColumns.events` counts them
     user: I32
     country: I32
+    device: I32
+    referrer: I32
     interactions: I32
+    interest: Annotated[I16, DIMENSIONS]  # the session vector: see `content`
     recent_item: Annotated[I32, RECENT]
     recent_ms: Annotated[I64, RECENT]
     bought_item: Annotated[I32, BASKET]
@@ -85,6 +107,13 @@ class PlaceColumns(NamedTuple):
     popular_weight: Annotated[I64, POPULAR]
 
 
+class ContextColumns(NamedTuple):
+    """A row an hour of the day, a referrer, a device: what visitors begin with there, sketches."""
+
+    begun_item: Annotated[I32, BEGUN]
+    begun_weight: Annotated[I64, BEGUN]
+
+
 class ShopColumns(NamedTuple):
     """One row: what there is one of."""
 
@@ -94,9 +123,20 @@ class ShopColumns(NamedTuple):
     landmark_ms: I64  # of `decay`
     arrived_item: Annotated[I32, ARRIVED]  # the newest items, latest first
     arrived_ms: Annotated[I64, ARRIVED]
+    surge_landmark_ms: I64
+    surge_item: Annotated[I32, SURGE]  # the heaviest by `ItemColumns.surge`: a `sketch.top` list
+    surge_weight: Annotated[I64, SURGE]
 
 
-_Columns = TypeVar("_Columns", ItemColumns, SessionColumns, UserColumns, PlaceColumns, ShopColumns)
+_Columns = TypeVar(
+    "_Columns",
+    ItemColumns,
+    SessionColumns,
+    UserColumns,
+    PlaceColumns,
+    ContextColumns,
+    ShopColumns,
+)
 
 
 def zeros(kind: type[_Columns], rows: int) -> _Columns:

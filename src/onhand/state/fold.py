@@ -8,7 +8,11 @@ features are another fold of the same operations (`port`). What an event does he
 - **transitions**: from each of the three items before it in the session, within an hour, to it,
   weighing 1, 1/2 and 1/3; purchases, which arrive as whole baskets, make none;
 - **co-purchases**: with all that the session bought within a day of it, both ways;
-- **the latest sessions** of the item: see `retrieval.neighbours`.
+- **the latest sessions** of the item: see `retrieval.neighbours`;
+- **the session's interest**: its vector moves towards the item's, or a query's: see `content`;
+- **what visitors begin with**, by hour, referrer and device, and **what surges**.
+
+A session that becomes a user's hands over what it has seen so far.
 
 All counts are decayed integers (`decay`), lists are ordered by event time, so that events that
 arrive out of order end in the same place.
@@ -21,6 +25,8 @@ from numba import literal_unroll
 
 from onhand.kernel import Array, inner_kernel, kernel
 from onhand.state import barriers, decay, sketch
+from onhand.state.content import move, signature, unpack
+from onhand.state.contexts import DEVICES_AT, REFERRERS_AT, hour_row
 
 __all__ = ["fold"]
 
@@ -45,11 +51,28 @@ CLEAR_SESSION: Final = 28
 CLEAR_USER: Final = 29
 CATEGORY: Final = 30
 BRAND: Final = 31
+CONTENT: Final = 32
+"""A packed vector of an item, from the fourth number on."""
+QUERY: Final = 33
+"""A packed vector that a session searched for."""
+TERMS: Final = 34
+"""Eight terms of an item, from the place that stands third on."""
+REFERRER: Final = 35
 CUSTOM: Final = 64
 """From here on: event types that an app declares. To this fold they are like `OTHER`."""
 
 POPULARITY: Final[Array] = np.array([1, 1, 0, 0, 0, 3, 0, 5, 0], np.int64)
 """What an event of each type adds to popularity; types that add nothing are no interaction."""
+
+INTEREST: Final[Array] = np.array([2, 2, 1, 0, 0, 4, -2, 3, 0], np.int64)
+"""How far an event of each type moves a session's interest; a long look moves it one further."""
+QUERY_INTEREST: Final = 3
+LONG_LOOK_MS: Final = 10_000
+BEGINNING: Final = 3
+"""Interactions of a session that count as what visitors begin with."""
+SURGE_HALF_LIFE_MS: Final = 3_600_000
+"""Of `ItemColumns.surge`."""
+SURGE_SPAN_MS: Final = SURGE_HALF_LIFE_MS * decay.EPOCH_HALVES
 
 LINKS: Final = 3
 LINK_WINDOW_MS: Final = 3_600_000
@@ -88,7 +111,7 @@ def remove(members: Array, times: Array, member: int) -> None:
 
 
 @kernel
-def move_landmark(items: Any, places: Any, shop: Any, time_ms: int) -> None:
+def move_landmark(items: Any, places: Any, contexts: Any, shop: Any, time_ms: int) -> None:
     """Begin the epoch of `time_ms`: divide all decayed counts by what new weights gain."""
     landmark = decay.landmark_of(time_ms)
     if shop.landmark_ms[0] != 0:
@@ -99,6 +122,7 @@ def move_landmark(items: Any, places: Any, shop: Any, time_ms: int) -> None:
         items.next_weight[:used] >>= shift
         items.with_weight[:used] >>= shift
         places.popular_weight[:] >>= shift
+        contexts.begun_weight[:] >>= shift
     shop.landmark_ms[0] = landmark
 
 
@@ -144,15 +168,51 @@ def pair(
             sketch.add(with_item[other], with_weight[other], item, weight)
 
 
+@kernel
+def move_surge(items: Any, shop: Any, time_ms: int) -> None:
+    """Begin the epoch of `time_ms` for what surges, as `move_landmark` does."""
+    landmark_ms = shop.surge_landmark_ms
+    landmark = time_ms // SURGE_SPAN_MS * SURGE_SPAN_MS
+    shift = min((landmark - landmark_ms[0]) // SURGE_HALF_LIFE_MS, 63)
+    items.surge[: shop.items[0]] >>= shift
+    shop.surge_weight[0] >>= shift
+    landmark_ms[0] = landmark
+
+
+@inner_kernel
+def surge(items: Any, shop: Any, item: int, time_ms: int) -> None:
+    """Count an item among those of the last hours."""
+    landmark_ms = shop.surge_landmark_ms
+    if time_ms >= landmark_ms[0] + SURGE_SPAN_MS:
+        move_surge(items, shop, time_ms)
+    items.surge[item] += decay.weigh(time_ms, landmark_ms[0], SURGE_HALF_LIFE_MS)
+    sketch.top(shop.surge_item[0], shop.surge_weight[0], item, items.surge[item])
+
+
+@inner_kernel
+def begin(
+    members: Array, weights: Array, item: int, weight: int, time_ms: int, referrer: int, device: int
+) -> None:
+    """Count an item among those that visitors begin with at this hour, from there, with that."""
+    hour = hour_row(time_ms)
+    sketch.add(members[hour], weights[hour], item, weight)
+    if referrer:
+        row = REFERRERS_AT + referrer
+        sketch.add(members[row], weights[row], item, weight)
+    if device:
+        row = DEVICES_AT + device
+        sketch.add(members[row], weights[row], item, weight)
+
+
 @inner_kernel
 def interact(
-    items: Any, sessions: Any, users: Any, places: Any, shop: Any, operation: Array
+    items: Any, sessions: Any, users: Any, places: Any, contexts: Any, shop: Any, operation: Array
 ) -> None:
     """Fold an event that shows interest in an item."""
     kind, item, session, user = operation[0], operation[1], operation[2], operation[3]
     time_ms = operation[5]
     if time_ms >= shop.landmark_ms[0] + decay.EPOCH_MS or shop.landmark_ms[0] == 0:
-        move_landmark(items, places, shop, time_ms)
+        move_landmark(items, places, contexts, shop, time_ms)
     landmark_ms = shop.landmark_ms[0]
     unit = decay.weight_at(time_ms, landmark_ms)
 
@@ -163,6 +223,12 @@ def interact(
     country = sessions.country[session]
     if country:
         sketch.add(places.popular_item[country], places.popular_weight[country], item, weight)
+
+    surge(items, shop, item, time_ms)
+    if sessions.interactions[session] < BEGINNING:
+        referrer, device = sessions.referrer[session], sessions.device[session]
+        begun, counts = contexts.begun_item, contexts.begun_weight
+        begin(begun, counts, item, weight, time_ms, referrer, device)
 
     sessions.interactions[session] += 1
     recent, times = sessions.recent_item[session], sessions.recent_ms[session]
@@ -188,6 +254,20 @@ def interact(
         insert(bought, bought_ms, item, time_ms)
         if user:
             insert(users.bought_item[user], users.bought_ms[user], item, time_ms)
+
+
+@inner_kernel
+def hand_over(sessions: Any, users: Any, session: int, user: int) -> None:
+    """Give a user what a session saw before it was theirs; the oldest first, as it came."""
+    users.interactions[user] += sessions.interactions[session]
+    recent, times = sessions.recent_item[session], sessions.recent_ms[session]
+    for at in range(recent.shape[0] - 1, -1, -1):
+        if recent[at] != 0:
+            insert(users.recent_item[user], users.recent_ms[user], recent[at], times[at])
+    bought, bought_ms = sessions.bought_item[session], sessions.bought_ms[session]
+    for at in range(bought.shape[0] - 1, -1, -1):
+        if bought[at] != 0:
+            insert(users.bought_item[user], users.bought_ms[user], bought[at], bought_ms[at])
 
 
 @inner_kernel
@@ -250,8 +330,33 @@ def stand(items: Any, shop: Any, kind: int, item: int, time_ms: int, value: int)
     barriers.refresh(items, item)
 
 
+@kernel
+def seek(interest: Array, packed: Array) -> None:
+    """Move a session's interest towards what it searched for."""
+    vector = np.zeros(interest.shape[0], np.int8)
+    unpack(vector, packed)
+    move(interest, vector, QUERY_INTEREST)
+
+
 @inner_kernel
-def fold(items: Any, sessions: Any, users: Any, places: Any, shop: Any, operations: Array) -> None:
+def describe(
+    content: Array, signatures: Array, terms: Array, kind: int, item: int, operation: Array
+) -> None:
+    """Take an item's vector, or some of its terms."""
+    if kind == CONTENT:
+        unpack(content[item], operation[3:])
+        signatures[item] = signature(content[item])
+    else:
+        first = operation[2]
+        terms[item, first:] = 0
+        for at in range(8):
+            terms[item, first + at] = operation[3 + at]
+
+
+@inner_kernel
+def fold(
+    items: Any, sessions: Any, users: Any, places: Any, contexts: Any, shop: Any, operations: Array
+) -> None:
     """Apply `operations`, (n, 11) int64, in order."""
     for row in range(operations.shape[0]):
         operation = operations[row]
@@ -262,14 +367,27 @@ def fold(items: Any, sessions: Any, users: Any, places: Any, shop: Any, operatio
             shop.sessions[0] += 1
         elif kind == CLEAR_USER:
             clear(users, user)
+        elif kind in (CONTENT, TERMS):
+            describe(items.content, items.signature, items.terms, kind, item, operation)
+        elif kind == QUERY:
+            seek(sessions.interest[session], operation[3:])
+        elif kind == REFERRER:
+            sessions.referrer[session] = value
         elif OTHER < kind < CUSTOM:
             stand(items, shop, kind, item, time_ms, value)
         else:
             shop.events[0] += 1
             sessions.touched[session] = shop.events[0]
             users.touched[user] = shop.events[0]
+            if user and sessions.user[session] == 0:
+                hand_over(sessions, users, session, user)
             locate(sessions.user, sessions.country, users.country, session, user, country)
+            if operation[10]:
+                sessions.device[session] = operation[10]
             if kind == CART_REMOVE:
                 remove(sessions.cart_item[session], sessions.cart_ms[session], item)
             elif item and kind < OTHER and POPULARITY[kind] > 0:
-                interact(items, sessions, users, places, shop, operation)
+                interact(items, sessions, users, places, contexts, shop, operation)
+            if item and kind < OTHER and INTEREST[kind] != 0:
+                further = INTEREST[kind] + (operation[8] >= LONG_LOOK_MS)
+                move(sessions.interest[session], items.content[item], further)

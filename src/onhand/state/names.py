@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Names", "Visitors"]
+__all__ = ["Names", "Paths", "Visitors"]
 
 
 class Names:
@@ -26,6 +26,29 @@ class Names:
             row = self.rows[name] = len(self.names)
             self.names.append(name)
         return row
+
+
+class Paths(Names):
+    """Rows for paths (`home/kitchen`); `below` holds the rows at and under each path."""
+
+    def __init__(self, names: Iterable[str] = ("",)) -> None:
+        super().__init__(names)
+        self.below: dict[str, list[int]] = {}
+        for name, row in self.rows.items():
+            self._enter_below(name, row)
+
+    def row(self, name: str) -> int:
+        """Return the row of `name`, a new one when it has none."""
+        before = len(self.names)
+        row = super().row(name)
+        if row == before:
+            self._enter_below(name, row)
+        return row
+
+    def _enter_below(self, name: str, row: int) -> None:
+        levels = name.split("/")
+        for depth in range(1, len(levels) + 1):
+            self.below.setdefault("/".join(levels[:depth]), []).append(row)
 
 
 class Visitors(Names):

@@ -24,6 +24,8 @@ from onhand.contracts.records import (
 )
 from onhand.contracts.registry import is_contract
 from onhand.state import fold
+from onhand.state.columns import TERMS
+from onhand.state.content import item_words, pack, price_band, query_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -42,6 +44,7 @@ __all__ = [
 ]
 
 WIDTH: Final = 11
+_DESCRIBING: Final = {"title", "category", "brand", "tags", "attributes"}
 MISSING: Final = -(2**62)
 """A worth that is not known. Of dwell and position, -1 is not known."""
 KINDS: Final = {name: kind for kind, name in enumerate(EVENT_TYPES)}
@@ -102,6 +105,9 @@ def _gather(state: "State", records: "Iterator[Record]", flat: list[int], ordere
                 country = countries.get(context.country) or state.country_row(context.country)
             if context.device is not None:
                 device = devices.get(context.device) or state.device_row(context.device)
+            if context.referrer:
+                row = state.referrer_row(context.referrer)
+                flat += (fold.REFERRER, 0, session, 0, 0, 0, row, 0, 0, 0, 0)
         worth, dwell_ms, position = record.value, record.dwell_ms, record.position
         flat += (
             kinds.get(record.type, fold.OTHER),
@@ -116,6 +122,8 @@ def _gather(state: "State", records: "Iterator[Record]", flat: list[int], ordere
             -1 if position is None else position,
             device,
         )  # type: ignore[assignment]
+        if record.query and record.type == "search":
+            flat += (fold.QUERY, 0, session, *pack(query_words(record.query)))
 
 
 def _in_order(state: "State", records: "Iterator[Record]") -> "Iterator[Record]":
@@ -162,7 +170,10 @@ def _enter_session(state: "State", name: str, flat: list[int]) -> int:
 
 def _fact(state: "State", record: Record, flat: list[int]) -> None:
     if type(record) is Signal:
-        _standing(state, record, state.item_row(record.item, flat), flat)
+        row = state.item_row(record.item, flat)
+        if _enter_band(state, record, row):
+            _describe(state, row, flat)
+        _standing(state, record, row, flat)
     elif type(record) is Item:
         _item(state, record, flat)
     elif type(record) is ItemPatch:
@@ -180,6 +191,8 @@ def _item(state: "State", item: Item, flat: list[int]) -> None:
     flat += fact(fold.LIST, row, created_ms, 0)
     flat += fact(fold.CATEGORY, row, 0, state.category_row(item.category))
     flat += fact(fold.BRAND, row, 0, state.brand_row(item.brand))
+    _enter_band(state, item, row)
+    _describe(state, row, flat)
     _standing(state, item, row, flat)
 
 
@@ -193,6 +206,10 @@ def _patch(state: "State", patch: ItemPatch, flat: list[int]) -> None:
         flat += fact(fold.CATEGORY, row, 0, state.category_row(patch.category))
     if patch.brand is not UNSET:
         flat += fact(fold.BRAND, row, 0, state.brand_row(patch.brand))
+    if _enter_band(state, patch, row) or _DESCRIBING & {
+        name for name in patch.__struct_fields__ if getattr(patch, name) is not UNSET
+    }:
+        _describe(state, row, flat)
     _standing(state, patch, row, flat)
 
 
@@ -200,6 +217,28 @@ def _delete(state: "State", delete: ItemDelete, flat: list[int]) -> None:
     row = state.item_row(delete.id, flat)
     state.catalogue.drop(row)
     flat += fact(fold.UNLIST, row, 0, 0)
+
+
+def _enter_band(state: "State", facts: Item | ItemPatch | Signal, row: int) -> bool:
+    """Note the band of a price; return whether it is another than before."""
+    if facts.price is UNSET:
+        return False
+    before = state.catalogue.bands.get(row)
+    band = state.catalogue.bands[row] = price_band(facts.price)
+    return band != before
+
+
+def _describe(state: "State", row: int, flat: list[int]) -> None:
+    """Append the vector and the terms of an item that is in the catalogue."""
+    item = state.catalogue.entries.get(row)
+    if item is None:
+        return
+    packed = pack(item_words(item, state.catalogue.bands.get(row, 0)))
+    flat += (fold.CONTENT, row, 0, *packed)
+    terms = state.term_rows(item)[:TERMS]
+    for at in range(0, max(len(terms), 1), 8):
+        eight = terms[at : at + 8]
+        flat += (fold.TERMS, row, at, *eight, *([0] * (8 - len(eight))))
 
 
 def _standing(state: "State", facts: Item | ItemPatch | Signal, row: int, flat: list[int]) -> None:

@@ -17,9 +17,10 @@ from onhand.contracts.records import Body, Event, Fulfilment, Item, Record
 from onhand.contracts.registry import Registry
 from onhand.state import columns, fold
 from onhand.state.barriers import REASONS
-from onhand.state.catalogue import Catalogue
+from onhand.state.catalogue import Catalogue, terms_of
+from onhand.state.contexts import DEVICES_AT, REFERRERS, referrer_name
 from onhand.state.lateness import Held
-from onhand.state.names import Names, Visitors
+from onhand.state.names import Names, Paths, Visitors
 from onhand.state.operations import KINDS, as_rows, fact, operations
 from onhand.state.port import AGGREGATES, Aggregates
 from onhand.state.seen import Seen
@@ -39,6 +40,7 @@ class Limits(msgspec.Struct, frozen=True):
     devices: int = 64
     categories: int = 8_192
     brands: int = 65_536
+    terms: int = 65_536
     pairs: int = 1 << 20
     """Users x categories, and items x countries, of which features are kept."""
     event_ids: int = 1_000_000
@@ -54,11 +56,14 @@ class Texts(msgspec.Struct):
     devices: list[str]
     categories: list[str]
     brands: list[str]
+    referrers: list[str]
+    terms: list[str]
     users: list[str]
     users_free: list[int]
     sessions: list[str]
     sessions_free: list[int]
     catalogue: dict[int, Item]
+    bands: dict[int, int]
     flags: dict[int, list[str]]
     controls: dict[str, Body]
     seen_young: dict[str, None]
@@ -91,8 +96,10 @@ class State:
         self.items = Names()
         self.countries = Names()
         self.devices = Names()
-        self.categories = Names()
+        self.categories = Paths()
         self.brands = Names()
+        self.referrers = Names()
+        self.terms = Names()
         self.users = Visitors(limits.users)
         self.sessions = Visitors(limits.sessions)
         self.catalogue = Catalogue()
@@ -105,6 +112,7 @@ class State:
         self.session = columns.zeros(columns.SessionColumns, limits.sessions)
         self.user = columns.zeros(columns.UserColumns, limits.users)
         self.place = columns.zeros(columns.PlaceColumns, limits.countries)
+        self.context = columns.zeros(columns.ContextColumns, DEVICES_AT + limits.devices)
         self.shop = columns.zeros(columns.ShopColumns, 1)
 
     def apply(self, records: Sequence[Record], last: int) -> None:
@@ -134,7 +142,7 @@ class State:
         flat.clear()
 
     def _fold(self, rows: NDArray[np.int64]) -> None:
-        fold.fold(self.item, self.session, self.user, self.place, self.shop, rows)
+        fold.fold(self.item, self.session, self.user, self.place, self.context, self.shop, rows)
         if self.aggregates is not None:
             self.aggregates.fold(rows)
 
@@ -167,6 +175,15 @@ class State:
         """Return the row of a brand; row 0 is that of none, or of one too many."""
         return _bounded_row(self.brands, brand, self.limits.brands) if brand else 0
 
+    def referrer_row(self, referrer: str) -> int:
+        """Return the row of a referrer; those beyond the limit share row 0, unknown."""
+        return _bounded_row(self.referrers, referrer_name(referrer), REFERRERS)
+
+    def term_rows(self, item: Item) -> list[int]:
+        """Return the rows of an item's tags and attributes, those beyond the limit left out."""
+        rows = (_bounded_row(self.terms, term, self.limits.terms) for term in terms_of(item))
+        return [row for row in rows if row]
+
     def facts(self, row: int, windows: dict[str, int]) -> ItemFacts:
         """Return the catalogue entry of a row and its live facts; `windows` are counts by name."""
         columns = self.item
@@ -192,6 +209,7 @@ class State:
             "sessions": (self.session, len(self.sessions)),
             "users": (self.user, len(self.users)),
             "places": (self.place, len(self.countries)),
+            "contexts": (self.context, DEVICES_AT + len(self.devices)),
             "shop": (self.shop, 1),
         }
         arrays = {
@@ -213,11 +231,14 @@ class State:
             devices=self.devices.names.copy(),
             categories=self.categories.names.copy(),
             brands=self.brands.names.copy(),
+            referrers=self.referrers.names.copy(),
+            terms=self.terms.names.copy(),
             users=self.users.names.copy(),
             users_free=self.users.free.copy(),
             sessions=self.sessions.names.copy(),
             sessions_free=self.sessions.free.copy(),
             catalogue=self.catalogue.entries.copy(),
+            bands=self.catalogue.bands.copy(),
             flags=self.flags.copy(),
             controls=self.controls.copy(),
             seen_young=self.seen.young.copy(),
@@ -244,11 +265,13 @@ class State:
         state.items = Names(texts.items)
         state.countries = Names(texts.countries)
         state.devices = Names(texts.devices)
-        state.categories = Names(texts.categories)
+        state.categories = Paths(texts.categories)
         state.brands = Names(texts.brands)
+        state.referrers = Names(texts.referrers)
+        state.terms = Names(texts.terms)
         state.users = Visitors(limits.users, texts.users, texts.users_free)
         state.sessions = Visitors(limits.sessions, texts.sessions, texts.sessions_free)
-        state.catalogue = Catalogue(texts.catalogue)
+        state.catalogue = Catalogue(texts.catalogue, texts.bands)
         state.flags = texts.flags
         state.controls = texts.controls
         state.seen = Seen(limits.event_ids, texts.seen_young, texts.seen_old)
@@ -280,7 +303,7 @@ def _bounded_row(names: Names, name: str, limit: int) -> int:
 
 def _schema() -> str:
     arrays = State(Limits(1, 1, 1, 1)).dump().arrays
-    return "3;" + ";".join(f"{name}:{a.dtype}{a.shape[1:]}" for name, a in arrays.items())
+    return "4;" + ";".join(f"{name}:{a.dtype}{a.shape[1:]}" for name, a in arrays.items())
 
 
 SCHEMA = _schema()
