@@ -61,6 +61,7 @@ from onhand.log.port import Log
 from onhand.log.sqlite import SqliteLog
 from onhand.past import Folding, Past
 from onhand.ranking.artefact import ModelStore
+from onhand.retrieval.filters import parse_filter
 from onhand.retrieval.listed import NO_LIST
 from onhand.retrieval.pool import make_pool
 from onhand.retrieval.sight import find_visitor, sight_of
@@ -284,9 +285,14 @@ class Engine:
         item: str | None = None,
         exclude: Sequence[str] = (),
         context: Context = Context(),
+        filter: str | None = None,  # noqa: A002 (the request's field)
+        per_brand: int | None = None,
+        per_category: int | None = None,
+        variety: float = 0.0,
         now_ms: int | None = None,
     ) -> Recommendation:
-        """Answer what to show. Raises `Invalid` for an unknown slot or a wrong `n`."""
+        """Answer what to show: see `RecommendRequest`. Raises `Invalid` for an unknown slot or a
+        wrong number, `Refused` for a wrong filter."""
         fields = {
             "slot": slot,
             "user": user,
@@ -295,6 +301,10 @@ class Engine:
             "item": item,
             "exclude": list(exclude),
             "context": context,
+            "filter": filter,
+            "per_brand": per_brand,
+            "per_category": per_category,
+            "variety": variety,
         }
         try:
             request = msgspec.convert(fields, RecommendRequest)
@@ -312,8 +322,11 @@ class Engine:
         """Answer a request that has been checked, by the best step of the ladder that there is
         time for: it has waited `waited_ms` already, and `hurry` asks for a cheap answer.
 
-        Raises `Unavailable` where the log is not folded yet and the app declares no list.
+        Raises `Unavailable` where the log is not folded yet and the app declares no list, and
+        `Refused` for a wrong filter.
         """
+        if request.filter is not None:
+            parse_filter(request.filter)
         if not self.answers(request.slot):
             self._check_ready()
         return self._answer(request, request.slot, PLANS[request.slot], now_ms, waited_ms, hurry)

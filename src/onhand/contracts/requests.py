@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from onhand.contracts.records import Context, Id
+from onhand.contracts.records import Context, Id, Line
 
 __all__ = ["SLOTS", "RecommendRequest", "Slot"]
 
@@ -16,7 +16,9 @@ class RecommendRequest(Struct, frozen=True, omit_defaults=True):
     """Ask for `n` items for a visitor in a slot.
 
     `item` is the seed of the `product` slot: the product whose page it is. `exclude` names what
-    must not appear.
+    must not appear; `filter` says which items may (see docs/filters.md). `per_brand` and
+    `per_category` cap how many items of one brand or category there are, `variety` is how much
+    being unlike the items before counts beside the score.
     """
 
     slot: Slot
@@ -26,3 +28,7 @@ class RecommendRequest(Struct, frozen=True, omit_defaults=True):
     item: Id | None = None
     exclude: Annotated[list[Id], Meta(max_length=500)] = []
     context: Context = Context()
+    filter: Line | None = None
+    per_brand: Annotated[int, Meta(ge=1, le=100)] | None = None
+    per_category: Annotated[int, Meta(ge=1, le=100)] | None = None
+    variety: Annotated[float, Meta(ge=0, le=1)] = 0.0

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from onhand.contracts.answers import RecommendedItem
 from onhand.contracts.requests import RecommendRequest
 from onhand.decision.slots import Plan
-from onhand.decision.tiers import tier
+from onhand.decision.tiers import TIERS, find_tier
 from onhand.kernel import Array, short_kernel
-from onhand.retrieval.arrivals import NEW_MS
+from onhand.retrieval.filters import NO_FILTER, compile_filter
 from onhand.retrieval.gather import gather
 from onhand.retrieval.listed import LIVE_SHARE, NO_LIST, Listed, offer_listed
-from onhand.retrieval.pool import Pool, bar, bar_one, clear, fill, lay_out, select
+from onhand.retrieval.pool import Pool, bar, bar_one, clear, lay_out, select
+from onhand.retrieval.selection import FREE, Conditions, bar_filtered, explore, fill, pick
 from onhand.retrieval.sight import Sight, find_visitor
 from onhand.retrieval.sources import LABELS, POPULAR
 from onhand.state.barriers import BOUGHT, EXCLUDED, IN_CART, SEED
@@ -53,11 +54,12 @@ def decide(
     visitor = find_visitor(state, request)
     excluded = _rows(state, request.exclude) if request.exclude else _NOTHING
     items = len(state.items)
-    found = choose(pool, sight, visitor, plan, prepared, excluded, now_ms, items, request.n)
-    interactions = max(
-        state.session.interactions[visitor.session], state.user.interactions[visitor.user]
+    known = find_tier(state, visitor)
+    conditions = _conditions(state, request)
+    found = choose(
+        pool, sight, visitor, plan, known, prepared, conditions, excluded, now_ms, items, request.n
     )
-    return Page(_lay_out(state.items.names, pool, found), tier(interactions))
+    return Page(_lay_out(state.items.names, pool, found), TIERS[known])
 
 
 @short_kernel
@@ -66,13 +68,16 @@ def choose(
     sight: Any,
     visitor: Any,
     plan: Any,
+    known: int,
     prepared: Any,
+    conditions: Any,
     excluded: Array,
     now_ms: int,
     items: int,
     n: int,
 ) -> int:
-    """Fill the pool, choose up to `n` of it, lay them out; return how many are chosen."""
+    """Fill the pool, choose up to `n` of it, lay them out; return how many are chosen. `known` is
+    the visitor's tier."""
     candidates, parts, place, size, chosen, page, kept_off = pool
     rows, scores, sources = prepared
     clear(candidates, parts, place, size)
@@ -85,13 +90,42 @@ def choose(
     blocked, popularity = sight.blocked, sight.popularity
     offer_listed(candidates, place, size, blocked, rows, scores, sources)
     share = LIVE_SHARE if rows.shape[0] else 1.0
-    codes, weights = plan.codes, plan.weights
-    gather(candidates, parts, place, size, sight, visitor, now_ms, codes, weights, share, NEW_MS)
-    found = select(candidates, size[0], chosen, kept_off, popularity, n)
+    gather(
+        candidates, parts, place, size, sight, visitor, now_ms, plan.codes, plan.weights[known],
+        share, plan.new_ms,
+    )  # fmt: skip
+    lets, per_brand, per_category, variety = conditions
+    program, listed_rows = lets
+    brand, category = sight.brand, sight.category
+    price_cents, terms = sight.price_cents, sight.terms
+    if program.shape[0]:
+        bar_filtered(candidates, size[0], program, listed_rows, category, brand, price_cents, terms)
+    if per_brand or per_category or variety > 0.0:
+        found = pick(
+            candidates, size[0], chosen, kept_off, popularity, n, brand, category, per_brand,
+            per_category, variety, sight.content,
+        )  # fmt: skip
+    else:
+        found = select(candidates, size[0], chosen, kept_off, popularity, n)
+    places = int(n * plan.new_share + 0.5)
+    if places:
+        explore(
+            candidates, size[0], chosen, found, places, brand, category, per_brand, per_category
+        )
     if found < n:
-        found = fill(candidates, place, size, chosen, blocked, popularity, items, found, n, POPULAR)
+        found = fill(
+            candidates, place, size, chosen, blocked, popularity, items, found, n, POPULAR,
+            program, listed_rows, category, brand, price_cents, terms, per_brand, per_category,
+        )  # fmt: skip
     lay_out(candidates, chosen, page, sight.price_cents, sight.stock, found)
     return found
+
+
+def _conditions(state: State, request: RecommendRequest) -> Conditions:
+    lets = compile_filter(state, request.filter) if request.filter is not None else NO_FILTER
+    if lets is NO_FILTER and not (request.per_brand or request.per_category or request.variety):
+        return FREE
+    return Conditions(lets, request.per_brand or 0, request.per_category or 0, request.variety)
 
 
 def _rows(state: State, ids: list[str]) -> NDArray[np.int32]:

@@ -11,11 +11,9 @@ Live stock, holds and exclusions apply on every step.
 from collections.abc import Iterator, Sequence
 from typing import Final, Literal, NamedTuple
 
-import numpy as np
-
 from onhand.contracts.answers import RecommendedItem
 from onhand.contracts.requests import RecommendRequest
-from onhand.decision.slots import Plan
+from onhand.decision.slots import make_plan
 from onhand.retrieval.sources import POPULAR, POPULAR_IN_COUNTRY
 from onhand.state.state import State
 
@@ -24,9 +22,7 @@ __all__ = ["LOADING", "POPULAR_PLAN", "Fall", "SlotRule", "Step", "choose_static
 Step = Literal["stale", "popular", "static"] | None
 """A step of the ladder, as the answer's `degraded` says it; None is the best."""
 
-POPULAR_PLAN: Final = Plan(
-    np.array([POPULAR_IN_COUNTRY, POPULAR], np.int64), np.array([1.0, 0.5]), repeat_bought=False
-)
+POPULAR_PLAN: Final = make_plan({POPULAR_IN_COUNTRY: 1.0, POPULAR: 0.5}, repeat_bought=False)
 _DECIDING_MS: Final = 2.0
 """Time that a decision is given: more than its p99."""
 

@@ -190,7 +190,7 @@ def _parts(
     alone = [(LABELS[code], at, at + 1, NO_LIST) for at, code in enumerate(plan.codes.tolist())]
     parts: dict[int, dict[str, float]] = {}
     for label, begin, end, ranked in [("prepared", 0, 0, listed), *alone]:
-        few = plan._replace(codes=plan.codes[begin:end], weights=share * plan.weights[begin:end])
+        few = plan._replace(codes=plan.codes[begin:end], weights=share * plan.weights[:, begin:end])
         decide(state, sight_of(state), record.request, few, record.now_ms, pool, ranked)
         found = pool.candidates[: pool.size[0]]
         for row in found[np.flatnonzero(found["score"])]:

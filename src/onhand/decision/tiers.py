@@ -1,12 +1,20 @@
 """How well a visitor is known, by the interactions (view, click, cart, purchase) seen of them."""
 
-__all__ = ["COLLABORATIVE_FROM", "tier"]
+from typing import Final
 
-COLLABORATIVE_FROM = 10
+from onhand.retrieval.sight import Visitor
+from onhand.state.state import State
+
+__all__ = ["COLLABORATIVE_FROM", "TIERS", "find_tier"]
+
+TIERS: Final = ("anonymous", "content", "collaborative")
+COLLABORATIVE_FROM: Final = 10
 
 
-def tier(interactions: int) -> str:
-    """Return `anonymous` (none), `content` (1 to 9) or `collaborative` (10 and more)."""
-    if interactions == 0:
-        return "anonymous"
-    return "content" if interactions < COLLABORATIVE_FROM else "collaborative"
+def find_tier(state: State, visitor: Visitor) -> int:
+    """Return the place in `TIERS` of a visitor with none, 1 to 9, or 10 and more interactions of
+    the session or of the user."""
+    interactions = max(
+        state.session.interactions[visitor.session], state.user.interactions[visitor.user]
+    )
+    return int(interactions > 0) + int(interactions >= COLLABORATIVE_FROM)

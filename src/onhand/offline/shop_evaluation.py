@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from onhand.contracts.errors import Invalid
 from onhand.contracts.models import DEFAULT
 from onhand.decision.prepared import Reader
-from onhand.decision.tiers import tier
+from onhand.decision.tiers import TIERS, find_tier
 from onhand.offline import metrics
 from onhand.offline.moments import Interactions, read_interactions, sample
 from onhand.offline.training import (
@@ -172,9 +172,9 @@ def _judge(case: Case, model: Model, every: Reader, rival: Any, kept: _Kept) -> 
     columns = [every.names.index(name) for name in model.features]
     features = np.ascontiguousarray(case.features[:, columns])
     kept.add(FULL, _best(found.items, model.score(features)), relevant)
-    kept.add(DEFAULT, _best(found.items, default_scores(found)), relevant)
+    kept.add(DEFAULT, _best(found.items, default_scores(case)), relevant)
     popular = state.place.popular_item[0]
-    session, user = case.visitor.session, case.visitor.user
+    session = case.visitor.session
     barred = np.append(state.session.cart_item[session], state.session.bought_item[session])
     kept.add("popular", popular[~np.isin(popular, barred) & (popular > 0)], relevant)
     for code, source in enumerate(SOURCES):
@@ -188,8 +188,7 @@ def _judge(case: Case, model: Model, every: Reader, rival: Any, kept: _Kept) -> 
         kept.add(FACTORIZATION, listed, relevant)
     kept.relevant.append(len(relevant))
     kept.found.append(int((case.gains > 0).sum()))
-    interactions = max(state.session.interactions[session], state.user.interactions[user])
-    kept.tiers.append(tier(int(interactions)))
+    kept.tiers.append(TIERS[find_tier(state, case.visitor)])
     kept.visits.append(case.moment.visit)
 
 

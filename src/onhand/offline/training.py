@@ -19,6 +19,7 @@ from onhand.contracts.errors import Invalid
 from onhand.contracts.models import DEFAULT
 from onhand.decision.prepared import Reader, Scratch, make_scratch
 from onhand.decision.slots import PLANS
+from onhand.decision.tiers import find_tier
 from onhand.offline import metrics
 from onhand.offline.listwise import Groups, RankerSettings, train_ranker, tune_ranker
 from onhand.offline.moments import Moment, read_interactions, sample
@@ -261,12 +262,12 @@ def importance(booster: lightgbm.Booster, names: Iterable[str]) -> dict[str, flo
     return {name: round(share, 5) for name, share in ordered if share > 0}
 
 
-def default_scores(found: Found) -> NDArray[np.float32]:
+def default_scores(case: Case) -> NDArray[np.float32]:
     """What the default model says of candidates: the weighted sources of the home slot."""
     plan = PLANS["home"]
     weights = np.zeros(len(SOURCES), np.float32)
-    weights[plan.codes] = plan.weights
-    return found.parts @ weights
+    weights[plan.codes] = plan.weights[find_tier(case.state, case.visitor)]
+    return case.found.parts @ weights
 
 
 def _judge(
@@ -276,7 +277,7 @@ def _judge(
     scores = {
         "model": model.score(np.ascontiguousarray(case.features[:, columns])),
         "popular": case.found.parts[:, POPULAR],
-        DEFAULT: default_scores(case.found),
+        DEFAULT: default_scores(case),
     }
     relevant = np.array([len(case.relevant)])
     for name, score in scores.items():

@@ -32,10 +32,11 @@ def new_arrivals(
         item = arrived[at]
         if item == 0 or left == 0 or arrived_ms[at] <= now_ms - new_ms:
             break
-        if sessions_of[item] >= ENOUGH or blocked[item] != 0 or arrived_ms[at] > now_ms:
+        if sessions_of[item] >= ENOUGH or blocked[item] != 0:
             continue
         if length == 0.0:
-            offer(candidates, place, size, blocked, item, 1.0 - (now_ms - arrived_ms[at]) / new_ms)
+            age = max(now_ms - arrived_ms[at], 0) / new_ms
+            offer(candidates, place, size, blocked, item, 1.0 - age)
             left -= 1
             continue
         value = cosine(vectors[item], direction, length)

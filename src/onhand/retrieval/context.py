@@ -12,7 +12,7 @@ from onhand.retrieval.pool import offer
 
 __all__ = ["offer_context"]
 
-PRIOR: Final = 50.0
+PRIOR: Final = 10.0
 QUOTA: Final = 32
 
 

@@ -24,12 +24,12 @@ from onhand.state.barriers import REASONS
 __all__ = [
     "CANDIDATE",
     "Pool",
+    "ahead",
     "bar",
     "bar_one",
     "clear",
     "count_kept_off",
     "enter",
-    "fill",
     "lay_out",
     "make_pool",
     "mark",
@@ -38,7 +38,7 @@ __all__ = [
     "settle",
 ]
 
-CAPACITY: Final = 2048
+CAPACITY: Final = 4096
 CANDIDATE: Final = np.dtype(
     [
         ("item", np.int64),
@@ -223,40 +223,6 @@ def count_kept_off(candidates: Array, size: int, kept_off: Array, floor: float) 
     for at in range(size):
         if candidates[at].reason != 0 and candidates[at].score > floor:
             kept_off[candidates[at].reason] += 1
-
-
-@kernel
-def fill(
-    candidates: Array,
-    place: Array,
-    size: Array,
-    chosen: Array,
-    blocked: Array,
-    popularity: Array,
-    items: int,
-    found: int,
-    n: int,
-    source: int,
-) -> int:
-    """Complete a page of `found` to `n` with the most popular items not in the pool, of the first
-    `items` rows, as long as there are any that may be shown; return how many are chosen then."""
-    start = found
-    for item in range(1, items):
-        if blocked[item] != 0 or place[item] != 0:
-            continue
-        if found == n and popularity[item] <= popularity[chosen[n - 1]]:
-            continue
-        slot = min(found, n - 1)
-        while slot > start and popularity[item] > popularity[chosen[slot - 1]]:
-            chosen[slot] = chosen[slot - 1]
-            slot -= 1
-        chosen[slot] = item
-        found = min(found + 1, n)
-    for slot in range(start, found):
-        at = enter(candidates, place, size, chosen[slot], 0)
-        candidates[at].source = source
-        chosen[slot] = at
-    return found
 
 
 @kernel

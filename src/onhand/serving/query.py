@@ -20,6 +20,10 @@ RECOMMEND_PARAMETERS: Final = (
     "device",
     "country",
     "referrer",
+    "filter",
+    "per_brand",
+    "per_category",
+    "variety",
 )
 SIMILAR_PARAMETERS: Final = ("n",)
 

@@ -71,6 +71,22 @@ _VISITOR = (
     Parameter("device", "query", Word, "Context: the kind of device."),
     Parameter("country", "query", Word, "Context: the country, ISO 3166."),
     Parameter("referrer", "query", Line, "Context: where the visitor came from."),
+    Parameter(
+        "filter", "query", Line,
+        "Which items may appear: `category = home/kitchen and price < 20 and not brand = Acme`.",
+    ),
+    Parameter(
+        "per_brand", "query", RecommendRequest.__annotations__["per_brand"],
+        "Items of one brand, at most.",
+    ),
+    Parameter(
+        "per_category", "query", RecommendRequest.__annotations__["per_category"],
+        "Items of one category, at most.",
+    ),
+    Parameter(
+        "variety", "query", RecommendRequest.__annotations__["variety"],
+        "How much being unlike the items before counts beside the score, 0 to 1.", 0.0,
+    ),
 )  # fmt: skip
 
 _REPORT = Answer("What became of the records; they are durable and visible.", IngestReport)

@@ -30,6 +30,7 @@ __all__ = [
     "price_band",
     "query_words",
     "signature",
+    "signs",
     "unpack",
 ]
 
@@ -68,8 +69,8 @@ def query_words(query: str) -> dict[str, float]:
 
 def pack(words: dict[str, float]) -> list[int]:
     """Return the vector of weighted words as eight integers of eight bytes each."""
-    signs = np.array([_signs(word) for word in words], np.int64)
-    packed: list[int] = _pack(signs, np.array(list(words.values()), np.float64)).tolist()
+    hashes = np.array([signs(word) for word in words], np.int64)
+    packed: list[int] = _pack(hashes, np.array(list(words.values()), np.float64)).tolist()
     return packed
 
 
@@ -80,17 +81,18 @@ def _words(text: str) -> Iterable[str]:
 
 
 @lru_cache(65_536)
-def _signs(word: str) -> int:
+def signs(word: str) -> int:
+    """Return the 64 signs of a word, as the bits of an integer."""
     return int.from_bytes(blake2b(word.encode(), digest_size=8).digest(), "little", signed=True)
 
 
 @kernel
-def _pack(signs: Array, weights: Array) -> Array:
+def _pack(hashes: Array, weights: Array) -> Array:
     """Return the packed sum of vectors of signs, (n,) int64, with their weights, (n,) float64."""
     total = np.zeros(DIMENSIONS, np.float64)
-    for word in range(signs.shape[0]):
+    for word in range(hashes.shape[0]):
         for at in range(DIMENSIONS):
-            total[at] += weights[word] if (signs[word] >> at) & 1 else -weights[word]
+            total[at] += weights[word] if (hashes[word] >> at) & 1 else -weights[word]
     length = np.sqrt((total * total).sum())
     packed = np.zeros(8, np.int64)
     if length > 0.0:
