@@ -1,6 +1,6 @@
 import pytest
 
-from onhand.contracts.errors import Invalid
+from onhand.contracts.errors import Invalid, Refused
 from onhand.serving.query import parse_recommend_query, parse_similar_n
 
 
@@ -47,6 +47,18 @@ def test_what_is_wrong_is_said(query: bytes, says: str) -> None:
     with pytest.raises(Invalid) as caught:
         parse_recommend_query("home", query)
     assert says in caught.value.message
+
+
+def test_conditions() -> None:
+    query = b"filter=brand+%3D+Acme&per_brand=2&per_category=3&variety=0.25"
+    request = parse_recommend_query("home", query)
+    assert request.filter == "brand = Acme"
+    assert (request.per_brand, request.per_category, request.variety) == (2, 3, 0.25)
+    with pytest.raises(Refused, match="its end"):
+        parse_recommend_query("home", b"filter=brand+=")
+    for wrong in (b"variety=2", b"per_brand=0", b"per_category=x"):
+        with pytest.raises(Invalid):
+            parse_recommend_query("home", wrong)
 
 
 def test_similar_takes_n() -> None:

@@ -8,6 +8,7 @@ import msgspec
 
 from onhand.contracts.errors import Invalid
 from onhand.contracts.requests import RecommendRequest
+from onhand.retrieval.filters import parse_filter
 
 __all__ = ["RECOMMEND_PARAMETERS", "SIMILAR_PARAMETERS", "parse_recommend_query", "parse_similar_n"]
 
@@ -32,7 +33,8 @@ _convert = msgspec.convert
 
 
 def parse_recommend_query(slot: str, query: bytes) -> RecommendRequest:
-    """Build the request for `slot`. An empty value counts as not given. Raises `Invalid`."""
+    """Build the request for `slot`. An empty value counts as not given. Raises `Invalid`, and
+    `Refused` for a wrong filter."""
     fields: dict[str, Any] = {"slot": slot}
     context: dict[str, str] = {}
     for name, value in _pairs(query, RECOMMEND_PARAMETERS):
@@ -47,9 +49,12 @@ def parse_recommend_query(slot: str, query: bytes) -> RecommendRequest:
     if context:
         fields["context"] = context
     try:
-        return _convert(fields, RecommendRequest, strict=False)
+        request: RecommendRequest = _convert(fields, RecommendRequest, strict=False)
     except msgspec.ValidationError as error:
         raise _invalid(error, fields) from None
+    if request.filter is not None:
+        parse_filter(request.filter)
+    return request
 
 
 def parse_similar_n(query: bytes, default: int = 10) -> int:

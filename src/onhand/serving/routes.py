@@ -168,7 +168,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         {200: _PAGE},
         (_SLOT, *_VISITOR),
         curl="/v1/recommend/home?session=s1&n=5",
-        problems=(404,),
+        problems=(404, 422),
         access=READ,
     ),
     Route(
@@ -178,7 +178,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         {200: _PAGE},
         (_SLOT,),
         Body(RecommendRequest, {"session": "s1", "n": 5}, without=("slot",)),
-        problems=(404,),
+        problems=(404, 422),
         access=READ,
     ),
     Route(
