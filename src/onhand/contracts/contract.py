@@ -138,12 +138,12 @@ class Incompatible(Invalid):
 
     status = 409
 
-    def __init__(self, breaks: list[Break]) -> None:
+    def __init__(self, name: str, breaks: list[Break]) -> None:
         first = breaks[0]
         super().__init__(
             "incompatible",
-            f"`{first.field}`: {first.reason}, which version {first.version} allowed. Widen the "
-            'draft, or set `compatibility` to "none" if no producer still sends that.',
+            f"Contract {name}, `{first.field}`: {first.reason}, which version {first.version} "
+            'allowed. Widen it, or set `compatibility` to "none" if no producer still sends that.',
         )
         self.breaks = breaks
 
@@ -182,7 +182,7 @@ def follow(versions: list[Contract], contract: Contract) -> Contract:
     if contract.compatibility == "backward_transitive":
         breaks = [found for old in versions for found in find_breaks(old, contract)]
         if breaks:
-            raise Incompatible(breaks)
+            raise Incompatible(contract.name, breaks)
     return contract
 
 

@@ -82,9 +82,9 @@ class Metrics(Collector):
         self._accepted[contract] += report.accepted
         self._duplicates[contract] += report.duplicates
 
-    def count_refusal(self, contract: str, code: str) -> None:
-        """Count a record that was refused."""
-        self._rejected[contract, code] += 1
+    def count_refusal(self, contract: str, code: str, records: int = 1) -> None:
+        """Count records that were refused."""
+        self._rejected[contract, code] += records
 
     def expose(self) -> bytes:
         """The text format of Prometheus."""

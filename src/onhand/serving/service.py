@@ -6,6 +6,7 @@ import gc
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final
@@ -229,8 +230,9 @@ class Service:
         return msgspec.structs.replace(total, remaining=remaining, offset=engine.offset)
 
     async def _keep(self, letters: Sequence[DeadLetter]) -> None:
-        for letter in letters:
-            self.metrics.count_refusal(f"{letter.contract}@{letter.version}", letter.code)
+        counts = Counter((each.contract, each.version, each.code) for each in letters)
+        for (contract, version, code), count in counts.items():
+            self.metrics.count_refusal(f"{contract}@{version}", code, count)
         if self._keeper is not None:
             await self._keeper.keep(letters)
 
