@@ -6,6 +6,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 from onhand.contracts.records import Record
 from onhand.features.set import FeatureSet
 from onhand.log.port import Batch, Readable
@@ -21,7 +24,8 @@ class Folding:
     """Folds on another thread, without the interpreter lock, while this one names the records that
     follow: for whoever folds much of a log.
 
-    Until `wait` returns, the state's names are ahead of its columns, and nobody may read it.
+    Until `reach` or `wait` returns, the state's names are ahead of its columns, and nobody may read
+    it.
     """
 
     def __init__(self, state: State) -> None:
@@ -38,19 +42,28 @@ class Folding:
     def add(self, records: Sequence[Record], last: int) -> None:
         """Fold records soon, the last of which has offset `last`. Raises what a fold before
         raised."""
-        if not records:
-            return
-        if not self._state.is_room(len(records)):
-            self.wait()
-        rows = self._state.name(records)
+        rows = self._name(records)
         if len(self._steps) == STEPS_WAITING:
             self._steps.popleft().result()
         self._steps.append(self._folder.submit(self._state.step, rows, last))
+
+    def reach(self, records: Sequence[Record], last: int) -> None:
+        """Fold records now, behind all that was added: the state may be read. There is nothing to
+        name meanwhile, so this thread folds them itself. Raises what a fold raised."""
+        rows = self._name(records)
+        self.wait()
+        if records:
+            self._state.step(rows, last)
 
     def wait(self) -> None:
         """Return when all that was added is folded. Raises what a fold raised."""
         while self._steps:
             self._steps.popleft().result()
+
+    def _name(self, records: Sequence[Record]) -> NDArray[np.int64]:
+        if not self._state.is_room(len(records)):
+            self.wait()
+        return self._state.name(records)
 
 
 class Past:
@@ -112,8 +125,7 @@ class Past:
                 done = 0
                 while target is not None and target <= batch.last:
                     upto = max(target + 1 - batch.first, done)
-                    folding.add(batch.records[done:upto], target)
-                    folding.wait()
+                    folding.reach(batch.records[done:upto], target)
                     yield state
                     done, target = upto, next(wanted, None)
                 if target is None:

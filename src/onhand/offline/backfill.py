@@ -91,8 +91,7 @@ def values_at(
             times_ms = _reached(batch.records, reached_ms)
             done = 0
             for point in _points(by_time, by_offset, batch.first, times_ms):
-                folding.add(batch.records[done : point.upto], batch.first + point.upto - 1)
-                folding.wait()
+                folding.reach(batch.records[done : point.upto], batch.first + point.upto - 1)
                 done = point.upto
                 latest_ms = int(times_ms[done - 1]) if done else reached_ms
                 yield _read(state, vector, point.labels, latest_ms)
