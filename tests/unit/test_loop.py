@@ -66,6 +66,22 @@ def test_a_round_is_as_long_as_the_requests_that_were_ready_together():
     assert monitor.waited_s == 0.0
 
 
+def test_the_queueing_delay_is_the_shortest_round_of_late():
+    monitor = LoopMonitor()
+
+    async def rounds(seconds: list[float]) -> float:
+        for each in seconds:
+            monitor.begin_round()
+            finish(work(1, each))
+            await asyncio.sleep(0)
+        return monitor.delay_s
+
+    assert asyncio.run(rounds([0.13, 0.001, 0.13, 0.001])) < 0.1, "one long round is a hiccup"
+    assert asyncio.run(rounds([0.03] * 12)) >= 0.03
+    asyncio.run(asyncio.sleep(0.35))
+    assert monitor.delay_s == 0.0, "nothing has come for a while"
+
+
 def test_between_the_steps_of_a_group_pages_are_answered_as_of_each_offset():
     engine = Engine(MemoryLog(), limits=LIMITS)
     engine.load()

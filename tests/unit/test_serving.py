@@ -16,6 +16,7 @@ from onhand.engine import Engine
 from onhand.log.memory import MemoryLog
 from onhand.log.port import LogFailed
 from onhand.serving.app import App
+from onhand.serving.loop import LoopMonitor
 from onhand.serving.service import Service
 from onhand.settings import Settings
 from onhand.state.state import Limits
@@ -203,6 +204,26 @@ def test_a_page_gets_an_answer_whatever_happens(monkeypatch: pytest.MonkeyPatch)
             'onhand_degraded_total{reason="error",step="static"} 1.0'
             in (await site.client.get("/metrics")).text
         )
+
+    run(test)
+
+
+def test_more_than_can_be_done_is_refused_writes_first_and_pages_get_the_cheaper_step(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def test(site: Site) -> None:
+        monkeypatch.setattr(LoopMonitor, "delay_s", 0.03)
+        answer = await site.post(VIEW)
+        assert is_problem(answer, 503, "overloaded")
+        assert answer.headers["retry-after"] == "1"
+        page = (await site.page()).json()
+        assert (page["degraded"], len(page["items"])) == ("popular", 2)
+        metrics = (await site.client.get("/metrics")).text
+        assert 'onhand_overload_total{kind="writes"} 1.0' in metrics
+        assert 'onhand_degraded_total{reason="overload",step="popular"} 1.0' in metrics
+        monkeypatch.setattr(LoopMonitor, "delay_s", 0.0)
+        assert (await site.post(VIEW)).status_code == 202
+        assert (await site.page()).json()["degraded"] is None
 
     run(test)
 

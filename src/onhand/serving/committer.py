@@ -37,6 +37,7 @@ class _Waiting(NamedTuple):
 
     records: Sequence[Record] | Retry
     report: "asyncio.Future[IngestReport]"
+    since_s: float
 
 
 class Committer:
@@ -74,6 +75,11 @@ class Committer:
         """Records that wait for a commit."""
         return self._queued_records
 
+    @property
+    def waited_s(self) -> float:
+        """How long the first of those that wait for a commit has waited."""
+        return time.monotonic() - self._queue[0].since_s if self._queue else 0.0
+
     async def submit(self, records: Sequence[Record] | Retry) -> IngestReport:
         """Have `records` written; return when they are durable and visible.
 
@@ -90,7 +96,7 @@ class Committer:
                 "Send this again in a second.",
             )
         report: asyncio.Future[IngestReport] = asyncio.get_running_loop().create_future()
-        self._queue.append(_Waiting(records, report))
+        self._queue.append(_Waiting(records, report, time.monotonic()))
         self._queued_records += len(records)
         self._wake.set()
         return await report

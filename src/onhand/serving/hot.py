@@ -15,6 +15,7 @@ from onhand.contracts.errors import OnhandError, Unknown
 from onhand.contracts.formats import parse
 from onhand.contracts.requests import SLOTS, RecommendRequest, Slot
 from onhand.contracts.shapes import Kind
+from onhand.serving.loop import PAGE_DELAY_S
 from onhand.serving.problems import Header, HttpError, method_not_allowed, send_json, send_problem
 from onhand.serving.query import parse_recommend_query, parse_similar_n
 from onhand.serving.routing import refuse_query
@@ -104,8 +105,13 @@ class HotRoutes:
         return parse_recommend(await self._service.read_body(scope, receive), slot)
 
     def _decide(self, request: RecommendRequest) -> Recommendation:
-        waited_ms = self._monitor.waited_s * 1000
-        answer = self._engine.decide(request, self._service.now_ms(), waited_ms)
+        monitor = self._monitor
+        answer = self._engine.decide(
+            request,
+            self._service.now_ms(),
+            monitor.waited_s * 1000,
+            monitor.delay_s > PAGE_DELAY_S,
+        )
         self._metrics.decisions[answer.tier, answer.degraded] += 1
         return answer
 

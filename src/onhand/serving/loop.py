@@ -6,6 +6,11 @@ A stretch is what runs between two looks at the sockets. Whatever may take long 
 Requests that arrive while the loop works wait in the kernel, where nobody sees them. They are seen
 when it looks again: all that is ready then is handled in one round, so how long a round has been
 going on is what a request of it has waited at least.
+
+The shortest round of a tenth of a second is the queueing delay: one long round is a hiccup, and
+when even the shortest is long there is more to do than can be done (after CoDel: K. Nichols and V.
+Jacobson, "Controlling queue delay", 2012). What can wait best gives way first: lists made behind
+the page, then the better pages, then taking records.
 """
 
 import asyncio
@@ -16,13 +21,20 @@ from typing import Final, TypeVar
 from onhand.serving.metrics import SECONDS, Histogram
 from onhand.steps import Steps
 
-__all__ = ["LoopMonitor"]
+__all__ = ["INGEST_DELAY_S", "PAGE_DELAY_S", "SCORING_DELAY_S", "LoopMonitor"]
 
 _T = TypeVar("_T")
 
 _STRETCH_S: Final = 0.001
 """A stretch of steps ends after so long; the last step may add half as much."""
 _WINDOW_S: Final = 60.0
+_INTERVAL_S: Final = 0.1
+SCORING_DELAY_S: Final = 0.005
+"""Queueing delay from which no lists are made."""
+PAGE_DELAY_S: Final = 0.015
+"""Queueing delay from which pages take the cheaper step of the ladder."""
+INGEST_DELAY_S: Final = 0.025
+"""Queueing delay from which records are refused."""
 _NO_LOCK: Final = nullcontext()
 
 
@@ -36,6 +48,15 @@ class LoopMonitor:
         self._longest_before: dict[str, float] = {}
         self._since_s = monotonic()
         self._round_began_s = 0.0
+        self._interval_began_s = 0.0
+        self._shortest_s = 0.0
+        self._delay_s = 0.0
+
+    @property
+    def delay_s(self) -> float:
+        """The queueing delay of late."""
+        is_old = perf_counter() - self._interval_began_s > 3 * _INTERVAL_S
+        return 0.0 if is_old else self._delay_s
 
     @property
     def waited_s(self) -> float:
@@ -49,8 +70,17 @@ class LoopMonitor:
             asyncio.get_running_loop().call_soon(self._end_round)
 
     def _end_round(self) -> None:
-        self.rounds.observe(perf_counter() - self._round_began_s)
+        now_s = perf_counter()
+        took_s = now_s - self._round_began_s
         self._round_began_s = 0.0
+        self.rounds.observe(took_s)
+        self._shortest_s = min(self._shortest_s, took_s)
+        if now_s - self._interval_began_s > _INTERVAL_S:
+            self._delay_s, self._shortest_s, self._interval_began_s = (
+                self._shortest_s,
+                took_s,
+                now_s,
+            )
 
     def note(self, work: str, seconds: float) -> None:
         """Count a stretch of some `work`."""

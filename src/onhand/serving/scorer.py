@@ -58,11 +58,13 @@ class Scorer:
         settings: Settings,
         lock: asyncio.Lock,
         now_ms: Callable[[], int],
+        is_busy: Callable[[], bool] = lambda: False,
     ) -> None:
         self._engine = engine
         self._share = settings.scoring_share
         self._lock = lock
         self._now_ms = now_ms
+        self._is_busy = is_busy
         self._marks: dict[tuple[Slot, str | None, str | None], _Mark] = {}
         self._ahead: deque[Whom] = deque()
         self._wake = asyncio.Event()
@@ -118,7 +120,7 @@ class Scorer:
         while True:
             ranker, now_s = self._follow_model(), monotonic()
             self._refill(now_s)
-            if self._allowance_s < 0.0:
+            if self._allowance_s < 0.0 or self._is_busy():
                 await asyncio.sleep(_IDLE_S / 5)
                 continue
             if ranker is None or not self._is_due():

@@ -30,7 +30,7 @@ from onhand.serving.faults import Faults
 from onhand.serving.guard import Guard
 from onhand.serving.keeper import Keeper
 from onhand.serving.keys import KeyFile
-from onhand.serving.loop import LoopMonitor
+from onhand.serving.loop import INGEST_DELAY_S, SCORING_DELAY_S, LoopMonitor
 from onhand.serving.metrics import Metrics
 from onhand.serving.problems import not_ready
 from onhand.serving.scorer import Scorer
@@ -42,6 +42,8 @@ __all__ = ["Service", "wall_clock_ms"]
 _log = logging.getLogger("onhand")
 _LAG_EVERY_S = 0.02
 _LOOK_EVERY_S = 1.0
+_WRITE_S: Final = 5.0
+"""How long the first of those that wait to be written may have waited, or new ones are refused."""
 _PART_MEDIA: Final = {NDJSON: JSON, TEXT: JSON}
 """What one part of a body is, where that is something else than the body."""
 
@@ -103,9 +105,13 @@ class Service:
         self._retrying = asyncio.Lock()
         self.limits = Limits(settings.body_bytes, settings.batch_records)
         self.ready = False
-        self.monitor = LoopMonitor()
+        self.refused = 0
+        """Requests to write that were refused for want of time."""
+        self.monitor = monitor = LoopMonitor()
         folding = asyncio.Lock()
-        self.scorer = Scorer(engine, settings, folding, now_ms)
+        self.scorer = Scorer(
+            engine, settings, folding, now_ms, lambda: monitor.delay_s > SCORING_DELAY_S
+        )
         self._committer = Committer(
             engine, settings, self.metrics, self.monitor, now_ms, folding, self.scorer.follow
         )
@@ -159,7 +165,9 @@ class Service:
     async def read_records(
         self, scope: Scope, receive: Receive, gate: Gate[Any], source: str, binary: bool = False
     ) -> Body:
-        """Read a body of records. Raises as `Body.read` does, and keeps what has come."""
+        """Read a body of records. Raises as `Body.read` does, and keeps what has come; and
+        `Unavailable`, before anything is read, while there is more to do than can be done."""
+        self._require_room()
         body = Body()
         try:
             await self._read(body, scope, receive, binary)
@@ -167,6 +175,16 @@ class Service:
             await self.refuse(gate, error, body, source)
             raise
         return body
+
+    def _require_room(self) -> None:
+        delay_s = max(self.monitor.delay_s - INGEST_DELAY_S, self._committer.waited_s - _WRITE_S)
+        if delay_s > 0.0:
+            self.refused += 1
+            raise Unavailable(
+                "overloaded",
+                "There is more to do than can be done, and pages go first. Send this again in a "
+                "second.",
+            )
 
     async def _read(self, body: Body, scope: Scope, receive: Receive, binary: bool) -> None:
         limit_bytes, limit_s = self.limits.body_bytes, self.settings.request_seconds
@@ -396,6 +414,10 @@ class Service:
                 "Events that wait for earlier ones.",
                 lambda: len(self.engine.held),
             ),
+            "onhand_queueing_delay_seconds": (
+                "How long requests wait for the event loop at least.",
+                lambda: self.monitor.delay_s,
+            ),
             "onhand_queue_records": (
                 "Records that wait for a commit.",
                 lambda: self._committer.queued_records,
@@ -415,6 +437,11 @@ class Service:
             "Records that name an item which is not in the catalogue.",
             "kind",
             lambda: self.engine.unlisted,
+        )
+        self.metrics.counters["onhand_overload"] = (
+            "Requests that were refused because there was more to do than can be done.",
+            "kind",
+            lambda: {"writes": self.refused},
         )
         self.metrics.counters["onhand_events_late"] = (
             "Events folded out of order, because they came later than their contract allows.",
