@@ -14,7 +14,7 @@ def drilled(in_time: list[int]) -> Result:
     whole = Window(0.0, float(len(in_time)), 1, 1, 0, 0, 1.0, 1.0, 1.0)
     none = [0] * len(STACKS)
     return Result(
-        7, drill.phases, 2, whole, seconds, [], STACKS, none, none, 0, 0, 0, 0, 0, 0, 0.0,
+        7, drill.phases, 2, whole, seconds, [], STACKS, none, none, 0, 0, 0, 0, 0, 0, 0.0, 0.0,
         fault=drill.overload,
     )  # fmt: skip
 

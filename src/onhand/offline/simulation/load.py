@@ -5,8 +5,9 @@
 A page is asked for when it is due, on an idle connection or a new one, whether or not earlier pages
 were answered; its latency runs from when it was due, so that a server that stalls cannot slow the
 clock that measures it. Events due within the same tick share a request, as from a collector; stock
-changes go one request after the other, so that their order holds. What is refused for now is sent
-again, under the same ids.
+changes go one request after the other, so that their order holds, and each waits for its answer
+however long that takes: one given up on could still be taken, after what was sent later. What is
+refused for now is sent again, under the same ids.
 
 It prints a `Second` each second and one `Total` at the end, as lines of JSON. Sockets are read
 and written without an event loop's objects: a page costs it some 40 microseconds, on a machine
@@ -23,7 +24,8 @@ from collections.abc import Callable, Iterator
 from heapq import heappop, heappush
 from http.client import HTTPConnection
 from itertools import pairwise
-from time import monotonic
+from math import inf
+from time import monotonic, process_time
 from typing import Any, Final
 
 import msgspec
@@ -92,9 +94,9 @@ class Orders(Struct, frozen=True):
 
 class _Line:
     """One kept-alive connection; one exchange at a time. `done` takes its answer, status 0 for
-    none."""
+    none, which is given up on at `until_s`."""
 
-    __slots__ = ("buffer", "done", "sent_s", "socket")
+    __slots__ = ("buffer", "done", "socket", "until_s")
 
     def __init__(self, port: int) -> None:
         self.socket = socket.create_connection((HOST, port), timeout=PATIENCE_S)
@@ -102,7 +104,7 @@ class _Line:
         self.socket.setblocking(False)
         self.buffer = b""
         self.done: _Done | None = None
-        self.sent_s = 0.0
+        self.until_s = inf
 
 
 class Lines:
@@ -125,14 +127,15 @@ class Lines:
         """Whether an answer is waited for."""
         return len(self._idle) < len(self._all)
 
-    def send(self, request: bytes, now_s: float, done: _Done) -> None:
-        """Send a request on the connection that was used last; `done` hears the answer."""
+    def send(self, request: bytes, done: _Done, until_s: float = inf) -> None:
+        """Send a request on the connection that was used last; `done` hears the answer, or at
+        `until_s` that there is none."""
         try:
             line = self._idle.pop() if self._idle else self._open()
         except OSError:
             done(0, b"")
             return
-        line.done, line.sent_s = done, now_s
+        line.done, line.until_s = done, until_s
         self._write(line, request)
 
     def wait(self, seconds: float) -> None:
@@ -145,10 +148,10 @@ class Lines:
         for number, _ in self._poll.poll(0):
             self._read(self._all[number])
 
-    def give_up(self, before_s: float) -> None:
-        """Fail what was sent before a moment and has no answer."""
+    def give_up(self, now_s: float) -> None:
+        """Fail what has waited for its answer until now."""
         for line in list(self._all.values()):
-            if line.done is not None and line.sent_s < before_s:
+            if line.done is not None and line.until_s <= now_s:
                 self._close(line)
 
     def _open(self) -> _Line:
@@ -243,7 +246,7 @@ class Load:
         self._lines = Lines(self._orders.port, self._orders.connections + KEPT_LINES)
         gc.collect()
         gc.disable()  # a run is bounded, and a collection is a pause that is not the server's
-        self._zero_s = monotonic() + 0.05
+        self._zero_s, self._processor_s = monotonic() + 0.05, process_time()
         self._next_read, self._next_act = next(self._reads, None), next(self._acts, None)
         self._next_change = next(self._changes, None)
         tick_s, second_s = 0.0, 1.0
@@ -298,7 +301,8 @@ class Load:
                 click = (now_s + click_us / 1e6, len(self._clicks), visitor, position, shown)
                 heappush(self._clicks, click)
 
-        self._lines.send(self._page_request(slot, visitor, seed, country), asked_s, answered)
+        request = self._page_request(slot, visitor, seed, country)
+        self._lines.send(request, answered, asked_s + PATIENCE_S)
 
     def _page_request(self, slot: int, visitor: int, seed: str, country: str) -> bytes:
         customers = self._shop.customers
@@ -360,7 +364,7 @@ class Load:
                     self._acknowledged[number] = 1
 
         body = b"[" + b",".join(text for _, text in batch) + b"]"
-        self._lines.send(_post("/v1/events", body), now_s, answered)
+        self._lines.send(_post("/v1/events", body), answered)
 
     def _due_changes(self, now_s: float) -> list[Change]:
         batch: list[Change] = []
@@ -399,7 +403,7 @@ class Load:
                     score.acknowledge(codes[change.item], change.stock, change.held, now_s)
 
         body = _encode([_signal(change, codes) for change in batch])
-        self._lines.send(_post("/v1/signals", body), now_s, answered)
+        self._lines.send(_post("/v1/signals", body), answered)
 
     def _note_wait(self, asked_s: float) -> None:
         """Records that were sent at a moment are acknowledged now."""
@@ -429,7 +433,7 @@ class Load:
         self._error = self._error or error
 
     def _end_second(self, now_s: float, tell: Callable[[Struct], None]) -> None:
-        self._lines.give_up(now_s - PATIENCE_S)
+        self._lines.give_up(now_s)
         tell(self._score.close_second())
 
     def _drain(self, until_s: float) -> None:
@@ -437,7 +441,7 @@ class Load:
         while (self._lines.busy or self._waiting) and self._now_s() < until_s:
             self._ask(self._now_s())
             self._lines.wait(0.01)
-        self._lines.give_up(float("inf"))
+        self._lines.give_up(inf)
 
     def _stock_up(self) -> None:
         """Give every item its opening stock."""
@@ -462,6 +466,7 @@ class Load:
             self._last_offset,
             len(self._acknowledged),
             np.packbits(np.frombuffer(self._acknowledged, np.uint8)).tobytes(),
+            round(process_time() - self._processor_s, 3),
             self._error,
         )
 

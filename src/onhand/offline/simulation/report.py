@@ -73,7 +73,12 @@ def _pages(result: Result) -> Table:
         "page read",
         f"p50 {whole.p50_ms:.2f} ms   p99 {whole.p99_ms:.2f} ms   p99.9 {whole.p999_ms:.2f} ms",
     )
-    table.add_row("", f"of which the load itself was late: p99 {result.lag_p99_ms:.2f} ms")
+    busy = result.load_processor_s / max(result.played_s, 1e-9)
+    table.add_row(
+        "",
+        f"of which the load itself was late: p99 {result.lag_p99_ms:.2f} ms; "
+        f"it took {busy:.0%} of one of {result.cores} cores",
+    )
     table.add_row(
         "answered",
         f"{_share(whole.in_time, whole.pages)} within {DEADLINE_S * 1000:g} ms, "

@@ -86,6 +86,7 @@ class Result(Struct):
     lost: int
     rejected: int
     lag_p99_ms: float
+    load_processor_s: float
     error: str = ""
     behind: dict[str, int] = {}
     """What the server counted of the lists that the ranker makes behind the page: `made`, `failed`
@@ -193,6 +194,7 @@ def run_sale(
         int((acknowledged > found).sum()),
         total.rejected,
         total.lag_p99_ms,
+        total.processor_s,
         total.error,
         behind,
         fault,

@@ -94,6 +94,8 @@ class Total(Struct, tag="total"):
     last_offset: int
     events: int
     acknowledged: bytes
+    processor_s: float
+    """Processor time that the load took."""
     error: str = ""
 
 
