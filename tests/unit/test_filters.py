@@ -2,6 +2,8 @@ import pytest
 
 from onhand.contracts.errors import Refused
 from onhand.contracts.records import Item, ItemPatch, Record, Signal
+from onhand.contracts.requests import RecommendRequest
+from onhand.decision.ladder import choose_static
 from onhand.engine import Engine
 from onhand.log.memory import MemoryLog
 from onhand.retrieval.filters import compile_filter, parse_filter, passes
@@ -128,6 +130,15 @@ def test_caps_hold_while_the_page_is_full(engine: Engine):
     assert len(brands) == 10
     assert max(map(brands.count, brands)) == 3
     assert len(engine.recommend("home", n=30, per_category=2, now_ms=START_MS).items) == 10
+
+
+def test_a_static_list_keeps_to_the_conditions(engine: Engine):
+    state, ids = engine._state, [f"i{n}" for n in range(40)]
+    request = RecommendRequest("home", n=9, filter="price > 10", per_brand=2, per_category=3)
+    shown = [item.id for item in choose_static(state, request, ids, whole=True)]
+    assert shown == [f"i{n}" for n in (10, 11, 12, 13, 14, 15, 16, 17)]
+    unseen = choose_static(state, request, ["nobody", "i30"], whole=False)
+    assert [item.id for item in unseen] == ["i30"]
 
 
 def test_variety_puts_unlike_items_side_by_side(engine: Engine):

@@ -8,12 +8,14 @@
 Live stock, holds and exclusions apply on every step.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Final, Literal, NamedTuple
 
 from onhand.contracts.answers import RecommendedItem
 from onhand.contracts.requests import RecommendRequest
 from onhand.decision.slots import make_plan
+from onhand.retrieval.filters import Filter, compile_filter, passes
 from onhand.retrieval.sources import POPULAR, POPULAR_IN_COUNTRY
 from onhand.state.state import State
 
@@ -68,13 +70,26 @@ def choose_static(
     state: State, request: RecommendRequest, ids: Sequence[str], whole: bool
 ) -> list[RecommendedItem]:
     """Return the first `request.n` of `ids` that may be shown. `whole` says that the state is
-    folded to its end: until then an item it has not seen may be shown."""
+    folded to its end: until then an item it has not seen may be shown, unless there is a filter.
+    """
     chosen: list[RecommendedItem] = []
     barred = {*request.exclude, request.item}
+    lets = compile_filter(state, request.filter) if request.filter is not None else None
+    brands: Counter[int] = Counter()
+    categories: Counter[int] = Counter()
     for id in ids:
         row = state.items.rows.get(id, 0)
         if id in barred or (state.item.blocked[row] if row else whole):
             continue
+        if lets is not None and not (row and _lets_through(state, lets, row)):
+            continue
+        brand, category = int(state.item.brand[row]), int(state.item.category[row])
+        if brand and request.per_brand and brands[brand] == request.per_brand:
+            continue
+        if category and request.per_category and categories[category] == request.per_category:
+            continue
+        brands[brand] += 1
+        categories[category] += 1
         price_cents, stock = int(state.item.price_cents[row]), int(state.item.stock[row])
         chosen.append(
             RecommendedItem(
@@ -88,3 +103,11 @@ def choose_static(
         if len(chosen) == request.n:
             break
     return chosen
+
+
+def _lets_through(state: State, lets: Filter, row: int) -> bool:
+    items = state.item
+    through: bool = passes(
+        lets.program, lets.rows, row, items.category, items.brand, items.price_cents, items.terms
+    )
+    return through
