@@ -26,7 +26,6 @@ import xgboost
 from numpy.typing import NDArray
 
 from onhand.app import App
-from onhand.contracts.models import DEFAULT
 from onhand.contracts.records import Context, Event, Item, Record
 from onhand.contracts.requests import RecommendRequest
 from onhand.decision.decide import decide
@@ -41,7 +40,6 @@ from onhand.offline.training import (
     Learner,
     Training,
     cases,
-    default_scores,
 )
 from onhand.past import Past
 from onhand.ranking.model import Linear, Model
@@ -221,9 +219,6 @@ def compare(count: int) -> dict[str, dict[str, float]]:
     began = time.perf_counter()
     linear = fit_linear(groups)
     note("linear", linear.score, time.perf_counter() - began)
-    scores = [default_scores(case.found) for case in held_out]
-    of = {id(case.features): score for case, score in zip(held_out, scores, strict=True)}
-    results[DEFAULT] = {"ndcg@10": ndcg(lambda x: of[id(x)], held_out)}
     return results
 
 

@@ -79,6 +79,22 @@ def test_long_visits_do_not_outweigh_others():
     assert sample(read(records), 0, 2**60, most=99)[0].gains.keys() == {f"i{n}" for n in range(50)}
 
 
+def test_visitors_who_are_hardly_known_get_their_share():
+    records: list[Record] = [
+        view("a", START_MS + day * DAY_MS + n, "known") for day in range(100) for n in range(12)
+    ]
+    fresh = [view("a", START_MS + 50 * DAY_MS + n * 60_000, f"new{n}") for n in range(20)]
+    of = read(sorted([*records, *fresh], key=lambda event: getattr(event, "time", 0)))
+
+    def new(share: float) -> int:
+        moments = sample(of, 0, 2**60, most=30, per_visit=1, fresh_share=share)
+        assert len(moments) == 30
+        return sum(moment.request.session != "known" for moment in moments)
+
+    assert new(0) < 12
+    assert new(0.5) >= 14, "the first visit of the known one was fresh as well"
+
+
 def test_a_click_far_down_counts_more_where_positions_are_known():
     shown: list[Record] = [
         Event("impression", session="x", item="a", time=START_MS, position=n % 2)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from onhand.contracts.records import Context, Event
 from onhand.contracts.requests import RecommendRequest
+from onhand.decision.tiers import COLLABORATIVE_FROM
 from onhand.past import Past
 from onhand.state.operations import session_name
 
@@ -151,10 +152,12 @@ def sample(
     *,
     most: int,
     per_visit: int = 3,
+    fresh_share: float = 0.0,
     seed: int = 0,
 ) -> list[Moment]:
     """Return at most `most` moments from `begin_ms` up to `end_ms`, not included, in the order of
-    the log: of visits drawn at random, up to `per_visit` each."""
+    the log: of visits drawn at random, up to `per_visit` each. `fresh_share` of the visits, where
+    there are so many, are of visitors who are hardly known when they begin."""
     rng = np.random.default_rng(seed)
     order = np.argsort(of.session, kind="stable")
     session, time_ms = of.session[order], of.time_ms[order]
@@ -164,7 +167,10 @@ def sample(
     inside = (time_ms[begins] >= begin_ms) & (time_ms[begins] < end_ms)
     begins, ends = begins[inside], ends[inside]
     moments: list[Moment] = []
-    for visit in rng.permutation(len(begins)):
+    visits = rng.permutation(len(begins))
+    fresh = _known_before(of)[order[begins[visits]]] < COLLABORATIVE_FROM
+    fresh &= np.cumsum(fresh) <= fresh_share * most / per_visit
+    for visit in np.append(visits[fresh], visits[~fresh]):
         begin, end = int(begins[visit]), int(ends[visit])
         later = np.arange(begin + 1, end)
         drawn = rng.choice(later, min(len(later), per_visit - 1), replace=False)
@@ -173,6 +179,18 @@ def sample(
         if len(moments) >= most:
             break
     return sorted(moments[:most], key=lambda moment: moment.offset)
+
+
+def _known_before(of: Interactions) -> NDArray[np.int64]:
+    """How many interactions of its user, or of its session, came before each."""
+    owner = np.where(of.user >= 0, of.user, len(of.users) + of.session)
+    order = np.argsort(owner, kind="stable")
+    ordered = owner[order]
+    begins = np.append(0, np.flatnonzero(np.diff(ordered)) + 1)
+    first = np.repeat(begins, np.diff(np.append(begins, len(order))))
+    known = np.empty(len(order), np.int64)
+    known[order] = np.arange(len(order)) - first
+    return known
 
 
 def _moment(of: Interactions, rows: NDArray[np.int64], place: int, visit: int) -> Moment:

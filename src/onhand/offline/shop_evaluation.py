@@ -19,7 +19,7 @@ from onhand.contracts.models import DEFAULT
 from onhand.decision.prepared import Reader
 from onhand.decision.tiers import TIERS, find_tier
 from onhand.offline import metrics
-from onhand.offline.moments import Interactions, read_interactions, sample
+from onhand.offline.moments import Interactions, read_interactions
 from onhand.offline.training import (
     Case,
     Learner,
@@ -27,6 +27,7 @@ from onhand.offline.training import (
     Training,
     cases,
     default_scores,
+    split,
     to_model,
 )
 from onhand.past import Past
@@ -113,11 +114,7 @@ def evaluate_shop(
         raise Invalid("too_little", "The log holds no view, click, cart or purchase.")
     end_ms = int(seen.time_ms.max()) + 1
     cut_ms = end_ms - days * _DAY_MS
-    older = sample(
-        seen, cut_ms - settings.days * _DAY_MS, cut_ms, most=settings.most, seed=settings.seed
-    )
-    newer = sample(seen, cut_ms, end_ms, most=most, seed=settings.seed)
-    newer = [moment for moment in newer if not older or moment.offset > older[-1].offset]
+    older, newer = split(seen, cut_ms, most, settings)
     if not older or not newer:
         raise Invalid("too_little", f"There is nothing before, or within, the last {days} days.")
     rival = _rival(seen) if outside else None

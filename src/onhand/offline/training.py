@@ -22,7 +22,7 @@ from onhand.decision.slots import PLANS
 from onhand.decision.tiers import find_tier
 from onhand.offline import metrics
 from onhand.offline.listwise import Groups, RankerSettings, train_ranker, tune_ranker
-from onhand.offline.moments import Moment, read_interactions, sample
+from onhand.offline.moments import Interactions, Moment, read_interactions, sample
 from onhand.past import Past
 from onhand.ranking.card import Card, Data, Quality
 from onhand.ranking.model import Model
@@ -32,7 +32,18 @@ from onhand.retrieval.sight import Visitor, find_visitor, sight_of
 from onhand.retrieval.sources import POPULAR, SOURCES
 from onhand.state.state import State
 
-__all__ = ["Case", "Learner", "Progress", "Trained", "Training", "cases", "default_scores", "train"]
+__all__ = [
+    "Case",
+    "Learner",
+    "Progress",
+    "Trained",
+    "Training",
+    "cases",
+    "default_scores",
+    "split",
+    "to_model",
+    "train",
+]
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is to do."""
@@ -54,6 +65,9 @@ class Training:
     right: int = 16
     wrong: int = 48
     """Candidates of an example that are kept, at most: right ones, and others at random."""
+    fresh_share: float = 0.4
+    """Of the visits that are learned from, those of visitors who were hardly known: they are few,
+    and what orders candidates for them is something else."""
     held_out: int = 2_000
     """Moments of the last day that the model is judged by, at most."""
     rankers: tuple[RankerSettings, ...] = (RankerSettings(n_trees=250, learning_rate=0.08),)
@@ -179,13 +193,9 @@ def train(past: Past, name: str, version: int, settings: Training, report: Progr
     if not len(seen):
         raise Invalid("too_little", "The log holds no view, click, cart or purchase to learn from.")
     end_ms = int(seen.time_ms.max()) + 1
-    begin_ms = end_ms - settings.days * _DAY_MS
-    moments = sample(seen, begin_ms, end_ms, most=4 * settings.most, seed=settings.seed)
-    if len(moments) < _LEAST_EXAMPLES:
-        raise _too_few(len(moments))
-    cut = _cut(moments, end_ms)
-    older = _thin(moments[:cut], settings.most, settings.seed)
-    newer = _thin(moments[cut:], settings.held_out, settings.seed)
+    older, newer = split(seen, _cut_ms(seen, end_ms, settings), settings.held_out, settings)
+    if len(older) < _LEAST_EXAMPLES or not newer:
+        raise _too_few(len(older))
     every = Reader.every(past.features)
     learner = Learner(every, settings)
     booster: lightgbm.Booster | None = None
@@ -230,19 +240,30 @@ def _too_few(count: int) -> Invalid:
     )
 
 
-def _cut(moments: list[Moment], end_ms: int) -> int:
-    """Where the last day begins; earlier when it has too few moments to judge by, but never before
-    half of all."""
-    times = [moment.time_ms for moment in moments]
-    last_day = int(np.searchsorted(np.maximum.accumulate(times), end_ms - _DAY_MS))
-    count = len(moments)
-    return max(count // 2, min(last_day, count - _LEAST_HELD_OUT, int(count * 0.9)))
+def split(
+    seen: Interactions, cut_ms: int, held_out: int, settings: Training
+) -> tuple[list[Moment], list[Moment]]:
+    """Return moments before a time to learn from, and at most `held_out` behind them, each in the
+    order of the log, to judge by."""
+    begin_ms, end_ms = cut_ms - settings.days * _DAY_MS, int(seen.time_ms.max()) + 1
+    older = sample(
+        seen, begin_ms, cut_ms, most=settings.most, fresh_share=settings.fresh_share,
+        seed=settings.seed,
+    )  # fmt: skip
+    newer = sample(seen, cut_ms, end_ms, most=held_out, seed=settings.seed)
+    last = older[-1].offset if older else 0
+    return older, [moment for moment in newer if moment.offset > last]
 
 
-def _thin(moments: list[Moment], most: int, seed: int) -> list[Moment]:
-    rng = np.random.default_rng(seed)
-    kept = rng.choice(len(moments), min(most, len(moments)), replace=False)
-    return [moments[at] for at in np.sort(kept).tolist()]
+def _cut_ms(seen: Interactions, end_ms: int, settings: Training) -> int:
+    """When the last day begins; earlier when too few moments lie in it to judge by, but never
+    before half of all."""
+    since_ms = end_ms - settings.days * _DAY_MS
+    times = [moment.time_ms for moment in sample(seen, since_ms, end_ms, most=2 * settings.most)]
+    times.sort()
+    last_day, count = int(np.searchsorted(times, end_ms - _DAY_MS)), len(times)
+    cut = max(count // 2, min(last_day, count - _LEAST_HELD_OUT, int(count * 0.9)))
+    return times[cut] if times else end_ms
 
 
 def to_model(booster: lightgbm.Booster, reader: Reader, name: str, version: int) -> Model:
