@@ -19,36 +19,8 @@ class SegmentRoutes:
         self._service = service
 
     async def segment_batch(self, request: Request) -> Response:
-        """Take a batch of messages."""
-        return await self._take(request)
-
-    async def segment_track(self, request: Request) -> Response:
-        """Take one event."""
-        return await self._take(request)
-
-    async def segment_page(self, request: Request) -> Response:
-        """Take one page view."""
-        return await self._take(request)
-
-    async def segment_screen(self, request: Request) -> Response:
-        """Take one screen view."""
-        return await self._take(request)
-
-    async def segment_identify(self, request: Request) -> Response:
-        """Take who a visitor is."""
-        return await self._take(request)
-
-    async def segment_group(self, request: Request) -> Response:
-        """Take which group a visitor is of."""
-        return await self._take(request)
-
-    async def segment_alias(self, request: Request) -> Response:
-        """Take another name of a visitor."""
-        return await self._take(request)
-
-    async def _take(self, request: Request) -> Response:
-        """The clients retry what is not answered with 200, so a refused message is not an error:
-        it is among the dead letters."""
+        """Take a message, or a batch of them. The clients retry what is not answered with 200, so
+        a refused message is not an error: it is among the dead letters."""
         service = self._service
         service.require_ready()
         path = request.url.path
@@ -62,3 +34,6 @@ class SegmentRoutes:
             gate, lambda: parse_segment(gate, body.content, now_ms, limits, kind), body, path
         )
         return json_response(Success(True))
+
+    segment_track = segment_page = segment_screen = segment_batch
+    segment_identify = segment_group = segment_alias = segment_batch
