@@ -237,7 +237,7 @@ def test_a_recommendation_request_in_json() -> None:
     request = parse_recommend(b'{"session":"s","n":3,"context":{"country":"GB"}}', "home")
     assert (request.slot, request.n, request.context.country) == ("home", 3, "GB")
     with pytest.raises(Invalid, match="known are"):
-        parse_recommend(b'{"filter":1}', "home")
+        parse_recommend(b'{"colour":1}', "home")
     with pytest.raises(Invalid, match="`n`"):
         parse_recommend(b'{"n":1000}', "home")
 
