@@ -23,7 +23,7 @@ from onhand.offline.shop.play import HISTORY_DAYS, UNTIL, Play
 from onhand.offline.shop.server import ServerError
 from onhand.offline.shop.store import load_shop
 from onhand.offline.simulation.figure import draw_figure, require_matplotlib
-from onhand.offline.simulation.overload import draw_overload, plan_drill
+from onhand.offline.simulation.overload import CONNECTIONS, draw_overload, plan_drill
 from onhand.offline.simulation.plan import Phase, Shop
 from onhand.offline.simulation.report import draw_report, progress_line
 from onhand.offline.simulation.run import DIRECT, Fault, Front, Result, run_sale
@@ -100,6 +100,9 @@ def flash_sale(
 def overload(
     seconds: Annotated[int, typer.Option(min=3, max=600, help="How long the overload lasts.")] = 60,
     times: Annotated[float, typer.Option(min=1, max=50, help="Times the usual load.")] = 10,
+    connections: Annotated[
+        int, typer.Option(min=1, max=4000, help="Over which pages come; others are turned away.")
+    ] = CONNECTIONS,
     rate: Rate = 2800,
     events: Events = 1000,
     stock_changes: StockChanges = 200,
@@ -112,7 +115,7 @@ def overload(
 
     The usual load comes before and after it, then a climb that finds the server's peak.
     """
-    drill = plan_drill(Phase(0, rate, events, stock_changes), times, seconds)
+    drill = plan_drill(Phase(0, rate, events, stock_changes), times, seconds, connections)
     with _refusals() as console:
         sale = _Sale(console, history_days, ranker, seed, out)
         result = sale.play(

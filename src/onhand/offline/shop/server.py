@@ -15,8 +15,8 @@ from typing import Self
 __all__ = ["HOST", "Server", "ServerError", "free_port"]
 
 HOST = "127.0.0.1"
-READY_S = 180.0
-"""The first run ever compiles before it is ready, on a busy machine for more than a minute."""
+READY_S = 600.0
+"""The first run ever compiles before it is ready, on a busy machine for minutes."""
 
 STOP_S = 15.0
 COMMAND = (sys.executable, "-c", "from onhand.cli import main; main()", "serve")

@@ -22,7 +22,7 @@ from onhand.offline.simulation.plan import Phase
 from onhand.offline.simulation.run import Fault, Front, Result
 from onhand.offline.simulation.score import Second
 
-__all__ = ["Drill", "draw_overload", "goodput", "plan_drill"]
+__all__ = ["CONNECTIONS", "Drill", "draw_overload", "goodput", "plan_drill"]
 
 CALM_S: Final = 8.0
 STEP_S: Final = 2.0
@@ -49,12 +49,12 @@ class Goodput(NamedTuple):
     median: float
 
 
-def plan_drill(usual: Phase, times: float, seconds: float) -> Drill:
+def plan_drill(usual: Phase, times: float, seconds: float, connections: int = CONNECTIONS) -> Drill:
     """Plan a drill around a usual second: `usual.seconds` is not used."""
     overload = Fault(f"overload, {times:g}x", CALM_S, seconds, switched=False)
     phases = [_scaled(usual, CALM_S, 1), _scaled(usual, seconds, times), _scaled(usual, CALM_S, 1)]
     phases += [_scaled(usual, STEP_S, step) for step in CLIMB]
-    return Drill(phases, overload, overload.end_s + CALM_S, Front(CONNECTIONS, 0.0))
+    return Drill(phases, overload, overload.end_s + CALM_S, Front(connections, 0.0))
 
 
 def goodput(result: Result) -> Goodput:
