@@ -111,6 +111,7 @@ class Engine:
         )
         """Slots that are ranked for a visitor before a page of them has asked."""
         self.lists = Lists(prepared_bytes)
+        self._kept_lists = None if checkpoints is None else checkpoints.with_name("lists")
         self.models = Models(models, self.features)
         self.kept_off: dict[str, int] = dict.fromkeys(REASONS[1:], 0)
         """How many items each barrier has kept off pages."""
@@ -197,6 +198,8 @@ class Engine:
         if on_progress is not None:
             on_progress(self.offset, last)
         self.models.follow(self.controls)
+        if self.models.ranker is not None and self._kept_lists is not None:
+            self.lists.load(self._kept_lists, self.offset)
         self.ready = True
         self._register_declared()
 
@@ -539,10 +542,13 @@ class Engine:
             self._checkpointed = dump.texts.offset
 
     def close(self) -> None:
-        """Checkpoint what is new, and let go of the files, also when that fails."""
+        """Checkpoint what is new, keep the lists, and let go of the files, also when that
+        fails."""
         try:
             if self.ready and self.offset > self._checkpointed:
                 self.save(self.snapshot())
+            if self.ready and self._kept_lists is not None and len(self.lists):
+                self.lists.save(self._kept_lists, self.offset)
         finally:
             self.ready = False
             if self._decisions is not None:

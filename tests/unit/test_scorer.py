@@ -28,7 +28,7 @@ from onhand.past import Past
 from onhand.ranking.artefact import ModelStore
 from onhand.ranking.card import Card, Data, Quality
 from onhand.ranking.model import Linear, Model
-from onhand.retrieval.listed import NO_LIST
+from onhand.retrieval.listed import NO_LIST, Listed
 from onhand.serving import scorer as scorer_module
 from onhand.serving.scorer import Scorer
 from onhand.settings import Settings
@@ -324,6 +324,51 @@ def test_the_list_longest_unused_leaves():
     lists.put(whoms[3], prepared)
     assert [whom.session for whom in lists] == ["s3", "s0", "s2"]
     assert lists.left == 1
+
+
+def test_a_restart_begins_with_the_lists_there_were(tmp_path: Path):
+    engine = Engine.open(tmp_path, LIMITS)
+    engine.ingest([Item(f"mug{n}", price=float(n), stock=5) for n in range(1, 31)], START_MS)
+    activate(tmp_path, engine)
+    engine.ingest([view("mug2"), view("mug3", "s2")], START_MS)
+    engine.prepare([audience(PAGE), Whom("home", "s2", None)], START_MS)
+    list(engine.lists.mark(view("mug2", "s2"), frozenset(), START_MS + 1))
+    before = engine.decide(PAGE, START_MS + 2)
+    engine.close()
+    again = Engine.open(tmp_path, LIMITS)
+    after = again.decide(PAGE, START_MS + 2)
+    assert after.model == "ranker@1"
+    assert [item.id for item in after.items] == [item.id for item in before.items]
+    other = msgspec.structs.replace(PAGE, session="s2")
+    assert again.decide(other, START_MS + 2_000).degraded == "stale", "it was behind already"
+    assert again.explain(after.decision).same
+    again.ingest([control_of(None)], START_MS)
+    again.close()
+    bare = Engine.open(tmp_path, LIMITS)
+    assert len(bare.lists) == 0, "without a model nobody reads them"
+    bare.close()
+
+
+def test_damaged_lists_and_those_of_a_longer_log_are_passed_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    lists = Lists()
+    rows = np.arange(3)
+    listed = Listed(rows.astype(np.int32), rows.astype(np.float32), rows.astype(np.int8))
+    lists.put(Whom("home", "s", None), Prepared(listed, 7, START_MS, "ranker@1"))
+    lists.save(tmp_path, 9)
+    for offset, kept in ((8, 0), (9, 1), (10, 1)):
+        loaded = Lists()
+        loaded.load(tmp_path, offset)
+        assert len(loaded) == kept
+    (path,) = tmp_path.rglob("*.checkpoint")
+    content = bytearray(path.read_bytes())
+    content[20] ^= 1
+    path.write_bytes(content)
+    loaded = Lists()
+    loaded.load(tmp_path, 10)
+    assert len(loaded) == 0
+    assert "checksum" in caplog.text
 
 
 def test_those_who_did_most_are_likely_to_come_back(engine: Engine):

@@ -10,6 +10,9 @@ import typer
 from onhand.cli.client import fail
 
 if TYPE_CHECKING:
+    from onhand.app import App
+    from onhand.contracts.requests import Slot
+    from onhand.decision.models import Models
     from onhand.past import Past
     from onhand.state.state import State
 
@@ -25,7 +28,9 @@ def prepare(
     """Fold the log with the features of a new app, so that a start with it is quick.
 
     Writes a checkpoint beside those of the app that serves, and reads the log only. What comes
-    meanwhile is folded at the start. Takes as much memory as the server.
+    meanwhile is folded at the start. Takes as much memory as the server. Where a model is active,
+    it also ranks ahead for the most active visitors, so that the start is warm; a server that
+    stops meanwhile keeps its own lists instead.
 
     **Example**
 
@@ -42,10 +47,12 @@ def prepare(
         for name, draft in declared.events.items():
             state.contracts.declare(name, draft)
         past.save(state)
+        made = _rank(state, wiring.open_models(data, declared), declared, data / "lists")
     except OnhandError as error:
         fail(error.message)
     typer.echo(
-        f"{app} is prepared up to offset {state.offset:,}, in {time.monotonic() - began_s:.1f} s."
+        f"{app} is prepared up to offset {state.offset:,}, with {made:,} lists, in "
+        f"{time.monotonic() - began_s:.1f} s."
     )
 
 
@@ -58,3 +65,26 @@ def _fold(past: "Past") -> "State":
         return next(
             past.states([past.last], lambda offset: progress.update(task, completed=offset))
         )
+
+
+def _rank(state: "State", models: "Models", app: "App", folder: Path) -> int:
+    """Make lists for those who are likely to come, with a progress bar; return how many."""
+    from rich.progress import track
+
+    from onhand.decision.lists import Lists, likely
+    from onhand.decision.prepared import make_scratch, prepare
+    from onhand.retrieval.sight import find_visitor, sight_of
+
+    models.follow(state.controls)
+    ranker = models.ranker
+    if ranker is None:
+        return 0
+    lists, sight, scratch = Lists(), sight_of(state), make_scratch(state)
+    ahead: list[Slot] = [slot for slot, rule in app.slots.items() if rule.ahead]
+    now_ms = time.time_ns() // 1_000_000
+    whoms = likely(state, ahead, lists.capacity)[::-1]  # the latest used last, as they leave last
+    for whom in track(whoms, "ranking", transient=True, disable=not sys.stderr.isatty()):
+        visitor = find_visitor(state, whom.request())
+        lists.put(whom, prepare(state, sight, ranker, visitor, now_ms, scratch))
+    lists.save(folder, state.offset)
+    return len(lists)

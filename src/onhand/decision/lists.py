@@ -7,13 +7,18 @@ stock and the session's own sources are theirs anyway, and say so when it takes 
 
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Final, NamedTuple
 
+import msgspec
 import numpy as np
 
 from onhand.contracts.records import Event
 from onhand.contracts.requests import RecommendRequest, Slot
 from onhand.decision.prepared import LENGTH, Prepared
+from onhand.retrieval.listed import NO_LIST, Listed
+from onhand.retrieval.sources import SOURCES
+from onhand.state import checkpoint
 from onhand.state.state import State
 
 __all__ = ["Entry", "Lists", "Whom", "audience", "likely"]
@@ -144,6 +149,41 @@ class Lists:
                 if entry is not None or (place == 0 and slot in ahead):
                     yield Whom(slot, session, user, event.item if slot == "product" else None)
 
+    def save(self, folder: Path, offset: int) -> None:
+        """Write all lists to `folder`, those of one log as of `offset`. Raises `OSError`."""
+        entries = list(self._entries.values())
+        listed = [entry.prepared.listed for entry in entries]
+        arrays = {
+            "lengths": np.array([len(each.rows) for each in listed], np.int64),
+            "as_of": np.array([entry.prepared.as_of for entry in entries], np.int64),
+            "prepared_ms": np.array([entry.prepared.prepared_ms for entry in entries], np.int64),
+            "behind_ms": np.array([entry.behind_ms for entry in entries], np.int64),
+            "rows": np.concatenate([NO_LIST.rows, *(each.rows for each in listed)]),
+            "scores": np.concatenate([NO_LIST.scores, *(each.scores for each in listed)]),
+            "sources": np.concatenate([NO_LIST.sources, *(each.sources for each in listed)]),
+        }
+        names = [(entry.whom, entry.prepared.model) for entry in entries]
+        checkpoint.save(folder, offset, _SCHEMA, arrays, {"names": msgspec.msgpack.encode(names)})
+
+    def load(self, folder: Path, offset: int) -> None:
+        """Take the lists that were saved last, none where they are of a log that goes beyond
+        `offset`, of other sources, or damaged."""
+        if not folder.is_dir():
+            return
+        kept = checkpoint.load_latest(folder, _SCHEMA, offset)
+        if kept is None:
+            return
+        arrays = kept.arrays
+        names = msgspec.msgpack.decode(kept.values["names"], type=list[tuple[Whom, str]])
+        ends = np.cumsum(arrays["lengths"])[:-1].tolist()
+        columns = [np.split(arrays[name], ends) for name in ("rows", "scores", "sources")]
+        moments = [arrays[name].tolist() for name in ("as_of", "prepared_ms", "behind_ms")]
+        for (whom, model), rows, scores, sources, as_of, prepared_ms, behind_ms in zip(
+            names, *columns, *moments, strict=True
+        ):
+            listed = Listed(rows.copy(), scores.copy(), sources.copy())
+            self.put(whom, Prepared(listed, as_of, prepared_ms, model), behind_ms)
+
     def _want(self, whom: Whom) -> None:
         self.wanted.pop(whom, None)
         self.wanted[whom] = None
@@ -173,4 +213,6 @@ def likely(state: State, ahead: Iterable[Slot], most: int) -> list[Whom]:
     return [Whom(slot, session, user) for _, session, user in here for slot in slots][:most]
 
 
+_SCHEMA: Final = f"lists 1 {SOURCES}"
+"""What saved lists mean: the codes of the sources are in them."""
 _SLOTS: Final[tuple[Slot, ...]] = ("home", "product", "cart")
