@@ -202,6 +202,7 @@ def test_every_route_of_the_table_is_served(server: "Live", route: Any) -> None:
         id="i1",
         name="events",
         number=1,
+        model="ranker@1",
         subject="events-value",
         version="latest",
     )
