@@ -22,7 +22,7 @@ from typing import Any
 import lightgbm
 import numba
 import numpy as np
-import xgboost
+import xgboost  # pyright: ignore[reportMissingImports]
 from numpy.typing import NDArray
 
 from onhand.app import App
@@ -105,7 +105,7 @@ def ndcg(score: Score, held_out: list[Case]) -> float:
 
 def fit_catboost(groups: Groups) -> Any:
     try:
-        from catboost import CatBoost, Pool
+        from catboost import CatBoost, Pool  # pyright: ignore[reportMissingImports]
     except ModuleNotFoundError:
         return None
     of_group = np.repeat(np.arange(len(groups.sizes)), groups.sizes)

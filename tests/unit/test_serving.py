@@ -216,6 +216,8 @@ def test_more_than_can_be_done_is_refused_writes_first_and_pages_get_the_cheaper
         answer = await site.post(VIEW)
         assert is_problem(answer, 503, "overloaded")
         assert answer.headers["retry-after"] == "1"
+        signal = [{"item": "a", "stock": 5}]
+        assert (await site.client.post("/v1/signals", json=signal)).status_code == 202
         page = (await site.page()).json()
         assert (page["degraded"], len(page["items"])) == ("popular", 2)
         metrics = (await site.client.get("/metrics")).text

@@ -8,7 +8,7 @@ from collections import Counter
 from typing import Any, Final
 
 import numpy as np
-from implicit.cpu.als import AlternatingLeastSquares
+from implicit.cpu.als import AlternatingLeastSquares  # pyright: ignore[reportMissingImports]
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 

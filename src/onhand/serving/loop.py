@@ -10,7 +10,7 @@ going on is what a request of it has waited at least.
 The shortest round of a tenth of a second is the queueing delay: one long round is a hiccup, and
 when even the shortest is long there is more to do than can be done (after CoDel: K. Nichols and V.
 Jacobson, "Controlling queue delay", 2012). What can wait best gives way first: lists made behind
-the page, then the better pages, then taking records.
+the page, then the better pages, then taking records other than signals.
 """
 
 import asyncio

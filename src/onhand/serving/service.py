@@ -166,8 +166,10 @@ class Service:
         self, scope: Scope, receive: Receive, gate: Gate[Any], source: str, binary: bool = False
     ) -> Body:
         """Read a body of records. Raises as `Body.read` does, and keeps what has come; and
-        `Unavailable`, before anything is read, while there is more to do than can be done."""
-        self._require_room()
+        `Unavailable`, before anything is read, while there is more to do than can be done: but
+        never for signals, because pages that are made must not show what is gone."""
+        if gate.contract.kind != "signals":
+            self._require_room()
         body = Body()
         try:
             await self._read(body, scope, receive, binary)
