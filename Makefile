@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # Only `make demo SECONDS=20` sets a length: a shell may export its own SECONDS.
 LENGTH := $(if $(filter command,$(firstword $(origin SECONDS))),--seconds $(SECONDS))
 
-.PHONY: help setup demo check test bench clean
+.PHONY: help setup demo check test kernels bench clean
 .DEFAULT_GOAL := help
 
 help:  ## list these commands
@@ -24,8 +24,13 @@ check: setup  ## lint, format, types, layers
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
-test: check  ## check, then every test
-	$(BIN)/pytest
+test: setup  ## check, then every test
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync check kernels
+	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
+kernels: setup
+	@echo "Compiling kernels (a minute or two, once a version) ..."
+	@$(BIN)/python -c 'from onhand.wiring import warm_kernels; warm_kernels()'
 
 bench: setup  ## every benchmark, each against something outside in the same run
 	@set -e; for script in $(filter-out bench/make_%,$(wildcard bench/*.py)); do echo "== $$script"; $(BIN)/python $$script; done
