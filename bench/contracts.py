@@ -7,7 +7,8 @@ One generated stream goes through JSON, Avro (an object container file) and Prot
 msgspec into the same struct, fastavro's reader into dicts, protobuf's `FromString` with every set
 field read out, which is where its lazy messages become Python values (and, for comparison,
 `FromString` alone). Rates are the best of some rounds taken in turns. Then the records of each
-format are folded, and the three states compared byte for byte.
+format are folded, and the three states compared byte for byte. At last, how long a body of 64 KiB
+takes at worst: nothing but bad records, each with its reason and kept.
 """
 
 import argparse
@@ -38,6 +39,10 @@ VERSIONS = REGISTRY.versions("events")
 MESSAGE = message_class(VERSIONS)
 SCHEMA = fastavro.parse_schema(avro_schema(VERSIONS[-1]))
 LIMITS = Limits(items=20_000, users=20_000, sessions=40_000)
+BAD_RECORDS = (b'{"type":123}', b'{"type":"view"}', b"1", b'{"name":"x","params":{}}')
+"""The slowest to refuse that are known."""
+BAD_BYTES = 65_000
+BAD_MOST = 4_990
 
 
 class Rate(msgspec.Struct):
@@ -161,6 +166,19 @@ def state_of(media: str, bodies: list[bytes]) -> dict[str, bytes]:
     return {name: array.tobytes() for name, array in arrays.items()} | values
 
 
+def refuse_ms(record: bytes) -> float:
+    """Milliseconds for a body of one bad record again and again, the best of some rounds."""
+    count = min(BAD_BYTES // (len(record) + 1), BAD_MOST)
+    body = b"[" + b",".join([record] * count) + b"]"
+    times: list[float] = []
+    for _ in range(ROUNDS):
+        began_s = time.perf_counter()
+        parsed = parse(REGISTRY, "events", JSON, body, NOW_MS)
+        times.append(time.perf_counter() - began_s)
+        assert parsed.rejected == len(parsed.refused) == count
+    return min(times) * 1000
+
+
 def main() -> None:
     arguments = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     arguments.add_argument("--events", type=int, default=100_000)
@@ -176,6 +194,10 @@ def main() -> None:
         )
     print(f"\nprotobuf, parsed but not read: {result.parse_only_protobuf:,.0f}/s")
     print(f"byte-identical state from all formats: {result.same_state}")
+    gc.freeze()  # as the server does when it has loaded
+    print("64 KiB of bad records:")
+    for record in BAD_RECORDS:
+        print(f"{record.decode():24} {refuse_ms(record):6.2f} ms")
     if options.json:
         print(msgspec.json.encode(result).decode())
     if not result.same_state:

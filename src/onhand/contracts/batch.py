@@ -312,7 +312,8 @@ def _split(body: bytes, ndjson: bool, limits: Limits) -> list[bytes] | list[msgs
         return lines
     first = body.lstrip()[:1]
     if first == b"[":
-        _count_records(body, ndjson, limits)
+        if body.count(b",") >= limits.records:
+            _count_records(body, ndjson, limits)
         try:
             return _PARTS.decode(body)
         except DECODE_ERRORS as error:

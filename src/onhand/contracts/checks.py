@@ -137,10 +137,10 @@ def check_event(event: Event, now_ms: int, rules: Rules = _RULES["events"]) -> F
         return check_event(event, now_ms, rules)
     elif not _TYPE_SHAPE.fullmatch(event.type):
         return _bad_type(event.type)
-    if not f"{event.user}{event.session}{event.item}{event.id}".isprintable():
-        return _find_unprintable(event)
     if event.user is None and event.session is None:
         return _MISSING_VISITOR
+    if not f"{event.user}{event.session}{event.item}{event.id}".isprintable():
+        return _find_unprintable(event)
     value = event.value
     if value is not None and not -1e9 <= value <= 1e9:
         return _not_finite("value", value)

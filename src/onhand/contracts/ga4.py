@@ -42,11 +42,12 @@ def to_events(value: Mapping[str, Any], own: Container[str] = ()) -> list[dict[s
     common: dict[str, Any] = {"type": value["name"]}
     if value["name"] in own:
         common = {name: each for name, each in params.items() if name != "items"} | common
-    sent = {**value, **params}
-    for theirs, ours in _FIELDS:
-        found = sent.get(theirs)
-        if found is not None:
-            common[ours] = str(found) if ours == "session" else found
+    sent = {**value, **params} if params else value
+    if not _NAMES.isdisjoint(sent):
+        for theirs, ours in _FIELDS:
+            found = sent.get(theirs)
+            if found is not None:
+                common[ours] = str(found) if ours == "session" else found
     micros = sent.get("timestamp_micros")
     if isinstance(micros, int):
         common["time"] = micros // 1000
@@ -82,6 +83,7 @@ _FIELDS: Final = (
     ("value", "value"),
 )
 """Theirs and ours; of two with one name the later counts."""
+_NAMES: Final = frozenset(theirs for theirs, _ in _FIELDS)
 _ITEM_FIELDS: Final = {
     "item": "item_id",
     "quantity": "quantity",
