@@ -20,9 +20,8 @@ from collections.abc import Callable
 from typing import Any
 
 import lightgbm
-import numba
 import numpy as np
-import xgboost  # pyright: ignore[reportMissingImports]
+import xgboost
 from numpy.typing import NDArray
 
 from onhand.app import App
@@ -43,7 +42,7 @@ from onhand.offline.training import (
 )
 from onhand.past import Past
 from onhand.ranking.model import Linear, Model
-from onhand.ranking.trees import TreeArrays, TreeEnsemble
+from onhand.ranking.trees import TreeArrays, TreeEnsemble, add_trees
 from onhand.retrieval.first_pass import find
 from onhand.retrieval.pool import make_pool
 from onhand.retrieval.sight import find_visitor, sight_of
@@ -142,24 +141,6 @@ def fit_linear(groups: Groups, rounds: int = 300, rate: float = 0.5) -> Linear:
     return Linear((weights / spread).astype(np.float32))
 
 
-@numba.njit(nogil=True)
-def add_trees_of_bytes(columns: Any, trees: Any, place: Any, out: Any) -> None:
-    """The product's kernel, with bins for features and thresholds."""
-    first, feature, _, keep, value = trees
-    rows = columns.shape[1]
-    left = np.empty(rows, np.uint32)
-    for tree in range(len(value)):
-        left[:] = np.uint32(0xFFFFFFFF)
-        for split in range(first[tree], first[tree + 1]):
-            column, limit, kept = columns[feature[split]], place[split], keep[split]
-            for row in range(rows):
-                left[row] = left[row] & kept if column[row] > limit else left[row]
-        leaves = value[tree]
-        for row in range(rows):
-            lowest = left[row] & (~left[row] + np.uint32(1))
-            out[row] += leaves[np.uint32(lowest * np.uint32(0x077CB531)) >> np.uint32(27)]
-
-
 def of_bytes(trees: TreeEnsemble) -> Score:
     """The trees over columns of bytes: a value's bin is how many thresholds are below it."""
     arrays: TreeArrays = trees.arrays
@@ -177,7 +158,7 @@ def of_bytes(trees: TreeEnsemble) -> Score:
         for at, cut in enumerate(cuts):
             columns[at] = np.searchsorted(cut, features[:, at])
         out = np.zeros(len(features), np.float32)
-        add_trees_of_bytes(columns, tuple(arrays), place, out)
+        add_trees(columns, *arrays._replace(threshold=place), out)
         return out
 
     return score

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from onhand.kernel import Array, kernel
 
-__all__ = ["LEAVES", "TreeArrays", "TreeEnsemble"]
+__all__ = ["LEAVES", "TreeArrays", "TreeEnsemble", "add_trees"]
 
 LEAVES: Final = 32
 """The most leaves that a tree may have: the bits of a word."""
@@ -77,7 +77,7 @@ class TreeEnsemble:
         if features.shape[1] != self.n_features:
             raise ValueError(f"{features.shape[1]} features, trained on {self.n_features}")
         out = np.zeros(len(features), np.float32)
-        _add_trees(np.ascontiguousarray(features.T), *self.arrays, out)
+        add_trees(np.ascontiguousarray(features.T), *self.arrays, out)
         return out
 
 
@@ -162,7 +162,7 @@ def _stack(trees: list[_Tree], n_features: int) -> TreeEnsemble:
 
 
 @kernel
-def _add_trees(
+def add_trees(
     columns: Array,
     first: Array,
     feature: Array,
@@ -171,7 +171,10 @@ def _add_trees(
     value: Array,
     out: Array,
 ) -> None:
-    """Add the trees for all rows of `columns` float32 (features, rows) to `out` (rows,)."""
+    """Add the trees for all rows of `columns` (features, rows) to `out` float32 (rows,).
+
+    `threshold` is on the columns' scale.
+    """
     rows = columns.shape[1]
     left = np.empty(rows, np.uint32)
     for tree in range(len(value)):
