@@ -42,28 +42,35 @@ class Folding:
     def add(self, records: Sequence[Record], last: int) -> None:
         """Fold records soon, the last of which has offset `last`. Raises what a fold before
         raised."""
-        rows = self._name(records)
+        rows = self.name(records)
+        self.submit(lambda: self._state.step(rows, last))
+
+    def submit(self, step: Callable[[], None]) -> None:
+        """Take a step of the state soon, behind all that was added. Raises what one before
+        raised."""
         if len(self._steps) == STEPS_WAITING:
             self._steps.popleft().result()
-        self._steps.append(self._folder.submit(self._state.step, rows, last))
+        self._steps.append(self._folder.submit(step))
 
     def reach(self, records: Sequence[Record], last: int) -> None:
         """Fold records now, behind all that was added: the state may be read. There is nothing to
         name meanwhile, so this thread folds them itself. Raises what a fold raised."""
-        rows = self._name(records)
+        rows = self.name(records)
         self.wait()
         if records:
             self._state.step(rows, last)
+
+    def name(self, records: Sequence[Record]) -> NDArray[np.int64]:
+        """Return the operations of records, which whoever calls has to submit next. Raises what a
+        fold raised."""
+        if not self._state.is_room(len(records)):
+            self.wait()
+        return self._state.name(records)
 
     def wait(self) -> None:
         """Return when all that was added is folded. Raises what a fold raised."""
         while self._steps:
             self._steps.popleft().result()
-
-    def _name(self, records: Sequence[Record]) -> NDArray[np.int64]:
-        if not self._state.is_room(len(records)):
-            self.wait()
-        return self._state.name(records)
 
 
 class Past:

@@ -26,6 +26,7 @@ from streams import START_MS
 from unit.test_replay import records_in
 
 LIMITS = Limits(items=64, users=16, sessions=16, pairs=64)
+ROOMY = Limits(items=64, users=2_000, sessions=2_000, pairs=64)
 FEATURES = App().features
 VECTOR = FEATURES.vector()
 
@@ -45,14 +46,15 @@ def event(rng: Random, time_ms: int) -> Event:
     )
 
 
-def past_of(folder: Path) -> Past:
-    return Past(SqliteReader(folder / "log.db"), folder / "checkpoints", FEATURES, LIMITS)
+def past_of(folder: Path, limits: Limits = LIMITS) -> Past:
+    return Past(SqliteReader(folder / "log.db"), folder / "checkpoints", FEATURES, limits)
 
 
-def test_live_reads_equal_the_backfill_as_bits(tmp_path: Path):
+@pytest.mark.parametrize("limits", [LIMITS, ROOMY], ids=["visitors leave", "room for all"])
+def test_live_reads_equal_the_backfill_as_bits(tmp_path: Path, limits: Limits):
     """Events shuffled and sent twice, the engine restarted, values read in between."""
     rng = Random(7)
-    engine = Engine.open(tmp_path, LIMITS)
+    engine = Engine.open(tmp_path, limits)
     engine.ingest([Item(f"mug{n}", category=f"c{n % 3}", price=2.5) for n in range(20)], START_MS)
     labels: list[dict[str, object]] = []
     live: list[bytes] = []
@@ -74,12 +76,12 @@ def test_live_reads_equal_the_backfill_as_bits(tmp_path: Path):
             labels.append({**ids, "time": now_ms, "offset": engine.offset, "order": len(labels)})
         if step == 70:
             engine.close()
-            engine = Engine.open(tmp_path, LIMITS)
+            engine = Engine.open(tmp_path, limits)
     engine.close()
     frame = pl.DataFrame(labels, infer_schema_length=None).sample(
         fraction=1.0, shuffle=True, seed=1
     )
-    done = backfill(frame, past_of(tmp_path), VECTOR, tmp_path / "train.parquet")
+    done = backfill(frame, past_of(tmp_path, limits), VECTOR, tmp_path / "train.parquet")
     written = pl.read_parquet(tmp_path / "train.parquet").sort("order")
     assert done.rows == len(written) == len(live)
     values = np.stack([written[name].to_numpy() for name in VECTOR.names], axis=1)

@@ -16,6 +16,7 @@ from onhand.contracts.errors import Unknown
 from onhand.features import read
 from onhand.features.accumulators import Layout, lay_out
 from onhand.features.declare import Feature
+from onhand.features.stops import fold_with_stops
 from onhand.features.tables import Accumulators
 from onhand.features.zones import transitions
 from onhand.state.state import Limits, State
@@ -125,12 +126,32 @@ class Vector:
         at its own moment, (n,)."""
         return self._gather(state, whose.astype(np.int64), now_ms, len(whose))
 
+    def gather_at_stops(
+        self,
+        state: State,
+        rows: NDArray[np.int64],
+        last: int,
+        upto: NDArray[np.int64],
+        whose: NDArray[np.int64],
+        now_ms: NDArray[np.int64],
+    ) -> NDArray[np.float32]:
+        """Do `State.step`, and return the values of `gather_rows`, each row as of when the first
+        `upto`, (rows,) ascending, operations were folded."""
+        counts = _counts_of(state)
+        values = np.empty((len(whose), len(self.names)), np.float32)
+        fold_with_stops(
+            state.item, state.session, state.user, state.place, state.context, state.shop,
+            counts.tables, counts.own_cells, counts.layout.spec, counts.layout.starts,
+            counts.layout.members, counts.zones, rows, self._readers, self._floats, self._sums,
+            self._zone_of(state), upto, whose, now_ms, values,
+        )  # fmt: skip
+        state.offset = last
+        return values
+
     def _gather(
         self, state: State, whose: NDArray[np.int64], now_ms: NDArray[np.int64], aged: int
     ) -> Values:
-        counts = state.aggregates
-        if not isinstance(counts, Accumulators):
-            raise TypeError("this state counts no features; give it those of a FeatureSet")
+        counts = _counts_of(state)
         shape = (len(whose), len(self.names))
         result = Values(np.empty(shape, np.float32), np.empty((aged, len(self.names)), np.int64))
         read.gather(
@@ -149,6 +170,12 @@ class Vector:
             if row is not None:
                 zones[row] = place.get(zone, -1)
         return zones
+
+
+def _counts_of(state: State) -> Accumulators:
+    if not isinstance(state.aggregates, Accumulators):
+        raise TypeError("this state counts no features; give it those of a FeatureSet")
+    return state.aggregates
 
 
 def _compile(

@@ -20,7 +20,6 @@ I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 
 _FORMAT: Final = 1
-_OWN_CELLS: Final = np.array(OWN_CELLS, np.int64)
 
 
 class Tables(NamedTuple):
@@ -79,6 +78,7 @@ class Accumulators:
         self.layout = layout
         self.tables = _tables(layout, limits)
         self.zones = table(layout.zones)
+        self.own_cells = np.array(OWN_CELLS, np.int64)
         self.schema = f"features {_FORMAT} {version}"
         self.kinds: Mapping[str, int] = layout.kinds
 
@@ -86,7 +86,7 @@ class Accumulators:
         """Apply operations, (n, 11) int64, in order."""
         layout = self.layout
         fold(
-            self.tables, _OWN_CELLS, layout.spec, layout.starts, layout.members, self.zones,
+            self.tables, self.own_cells, layout.spec, layout.starts, layout.members, self.zones,
             operations,
         )  # fmt: skip
 

@@ -9,7 +9,9 @@ Rows come out in the order of the log. Memory holds the labels and one part of t
 """
 
 import tempfile
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -24,7 +26,9 @@ from onhand.contracts.records import Event, Record
 from onhand.features.drift import profile_of
 from onhand.features.online import rows_of
 from onhand.features.set import Vector
+from onhand.log.port import Batch
 from onhand.past import Folding, Past
+from onhand.state.operations import as_rows
 from onhand.state.state import State
 
 __all__ = ["Backfilled", "Label", "backfill", "read_labels", "values_at"]
@@ -44,10 +48,11 @@ class Label(NamedTuple):
 
 
 class Part(NamedTuple):
-    """Values, (n, features) float32, of labels that saw the same state."""
+    """Values, (n, features) float32, of labels that were read together: each as of an offset, (n,),
+    at a moment, (n,)."""
 
     labels: Sequence[Label]
-    as_of: int
+    as_of: NDArray[np.int64]
     moments_ms: NDArray[np.int64]
     values: NDArray[np.float32]
 
@@ -85,28 +90,97 @@ def values_at(
     whole = bool(by_time) or on_records is not None or not by_offset
     state = past.begin(0 if whole else _offset(by_offset[0]))
     reached_ms = _BEGINNING_MS
-    yield from _read_due(state, vector, by_offset, reached_ms)
+    read: deque[Part] = deque()
     with Folding(state) as folding:
         for batch in past.records(state.offset):
             times_ms = _reached(batch.records, reached_ms)
-            done = 0
-            for point in _points(by_time, by_offset, batch.first, times_ms):
-                folding.reach(batch.records[done : point.upto], batch.first + point.upto - 1)
-                done = point.upto
-                latest_ms = int(times_ms[done - 1]) if done else reached_ms
-                yield _read(state, vector, point.labels, latest_ms)
-            folding.add(batch.records[done:], batch.last)
+            points = _points(by_time, by_offset, batch.first, times_ms)
+            for stretch in _stretches(state, folding, batch, points, times_ms):
+                folding.submit(partial(stretch.fold, state, vector, read))
             reached_ms = int(times_ms[-1])
             if on_records is not None:
                 on_records(batch.records)
             if on_progress is not None:
                 on_progress(state.offset)
+            while read:
+                yield read.popleft()
             if not by_time and not by_offset and on_records is None:
-                return
+                break
         folding.wait()
+    yield from read
     rest = by_time + by_offset
     if rest:
-        yield _read(state, vector, rest, reached_ms)
+        stretch = _Stretch(state.offset)
+        stretch.stop(state, rest, reached_ms)
+        stretch.fold(state, vector, read)
+        yield read.pop()
+
+
+class _Stretch:
+    """Operations that are folded in one go, and labels to be read on the way.
+
+    Whose rows these are is looked up when the records before are named and those behind are not:
+    so nobody is known before their time.
+    """
+
+    def __init__(self, offset: int) -> None:
+        self._last = offset
+        self._rows = [as_rows([])]
+        self._count = 0
+        self._labels: list[Label] = []
+        self._places: list[tuple[int, int, int]] = []
+        self._whose: list[tuple[int, int, int, int, int]] = []
+
+    def add(self, rows: NDArray[np.int64], last: int) -> None:
+        """Append the operations of the records up to offset `last`."""
+        self._rows.append(rows)
+        self._count += len(rows)
+        self._last = last
+
+    def stop(self, state: State, labels: Sequence[Label], latest_ms: int) -> None:
+        """Read labels behind the operations so far; `latest_ms` is the moment of those that name
+        none."""
+        for label in labels:
+            moment_ms = latest_ms if label.time_ms is None else label.time_ms
+            self._labels.append(label)
+            self._places.append((self._count, self._last, moment_ms))
+            self._whose.append(rows_of(state, label.entity))
+
+    def fold(self, state: State, vector: Vector, read: deque[Part]) -> None:
+        """Fold, and append what is read."""
+        rows = np.concatenate(self._rows)
+        if not self._labels:
+            state.step(rows, self._last)
+            return
+        upto, as_of, moments_ms = np.array(self._places, np.int64).T.copy()
+        whose = np.array(self._whose, np.int64)
+        values = vector.gather_at_stops(state, rows, self._last, upto, whose, moments_ms)
+        read.append(Part(self._labels, as_of, moments_ms, values))
+
+
+def _stretches(
+    state: State,
+    folding: Folding,
+    batch: Batch,
+    points: Sequence[_Point],
+    times_ms: NDArray[np.int64],
+) -> Iterator[_Stretch]:
+    """Name a batch's records and yield them with the points to stop at: as one stretch, or, where
+    visitors have to leave for others to enter, as one a point. Each has to be submitted before the
+    next is asked for. `times_ms` is `_reached`."""
+    together = state.is_room(len(batch.records))
+    stretch = _Stretch(batch.first - 1)
+    done = 0
+    for point in points:
+        records = batch.records[done : point.upto]
+        stretch.add(folding.name(records), batch.first + point.upto - 1)
+        stretch.stop(state, point.labels, int(times_ms[point.upto]))
+        done = point.upto
+        if not together:
+            yield stretch
+            stretch = _Stretch(batch.first + done - 1)
+    stretch.add(folding.name(batch.records[done:]), batch.last)
+    yield stretch
 
 
 def backfill(
@@ -180,64 +254,46 @@ def _offset(label: Label) -> int:
 
 
 def _reached(records: Sequence[Record], before_ms: int) -> NDArray[np.int64]:
-    """Return the latest event time up to each record."""
-    times: list[Any] = [
-        record.time if type(record) is Event else _BEGINNING_MS for record in records
-    ]
-    return np.maximum(np.maximum.accumulate(np.array(times, np.int64)), before_ms)
+    """Return the latest event time before each record, and behind the last: (n + 1,)."""
+    times: list[Any] = [before_ms]
+    times += [record.time if type(record) is Event else _BEGINNING_MS for record in records]
+    return np.maximum.accumulate(np.array(times, np.int64))
 
 
 def _points(
     by_time: list[Label], by_offset: list[Label], first: int, times_ms: NDArray[np.int64]
 ) -> list[_Point]:
     """Take the labels that are due in a batch out of both lists, in the order of the log."""
-    count = len(times_ms)
+    count = len(times_ms) - 1
     due: dict[int, list[Label]] = {}
     taken = 0
     for label in by_time:
         if (label.time_ms or 0) > times_ms[-1]:
             break
-        due.setdefault(int(np.searchsorted(times_ms, label.time_ms or 0)), []).append(label)
+        upto = int(np.searchsorted(times_ms[1:], label.time_ms or 0))
+        due.setdefault(upto, []).append(label)
         taken += 1
     del by_time[:taken]
     taken = 0
     for label in by_offset:
         if _offset(label) >= first + count:
             break
-        due.setdefault(_offset(label) + 1 - first, []).append(label)
+        due.setdefault(max(_offset(label) + 1 - first, 0), []).append(label)
         taken += 1
     del by_offset[:taken]
     return [_Point(upto, due[upto]) for upto in sorted(due)]
 
 
-def _read_due(
-    state: State, vector: Vector, by_offset: list[Label], reached_ms: int
-) -> Iterator[Part]:
-    """Read what is due before any record is folded."""
-    due = [label for label in by_offset if _offset(label) <= state.offset]
-    del by_offset[: len(due)]
-    if due:
-        yield _read(state, vector, due, reached_ms)
-
-
-def _read(state: State, vector: Vector, labels: list[Label], latest_ms: int) -> Part:
-    whose = np.array([rows_of(state, label.entity) for label in labels], np.int64)
-    moments = [latest_ms if label.time_ms is None else label.time_ms for label in labels]
-    moments_ms = np.array(moments, np.int64)
-    return Part(
-        labels, state.offset, moments_ms, vector.gather_rows(state, whose, moments_ms).values
-    )
-
-
 def _frame(labels: pl.DataFrame, parts: list[Part], vector: Vector) -> pl.DataFrame:
     rows = [label.row for part in parts for label in part.labels]
-    as_of = [part.as_of for part in parts for _ in part.labels]
-    values = [part.values for part in parts] or [np.zeros((0, len(vector.names)), np.float32)]
-    moments = [part.moments_ms for part in parts] or [np.zeros(0, np.int64)]
-    stacked = np.concatenate(values)
+    nobody = np.zeros(0, np.int64)
+    as_of = np.concatenate([nobody, *(part.as_of for part in parts)])
+    moments_ms = np.concatenate([nobody, *(part.moments_ms for part in parts)])
+    nothing = np.zeros((0, len(vector.names)), np.float32)
+    values = np.concatenate([nothing, *(part.values for part in parts)])
     given = labels[rows].rename({"offset": "label_offset"}, strict=False)
     return given.with_columns(
-        pl.Series("as_of", as_of, pl.Int64),
-        pl.Series("now_ms", np.concatenate(moments)),
-        *(pl.Series(name, stacked[:, at]) for at, name in enumerate(vector.names)),
+        pl.Series("as_of", as_of),
+        pl.Series("now_ms", moments_ms),
+        *(pl.Series(name, values[:, at]) for at, name in enumerate(vector.names)),
     )
