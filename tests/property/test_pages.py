@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.sparse import csr_matrix
+from scipy.sparse.csgraph import maximum_flow
 
 from onhand.contracts.records import EVENT_TYPES, Event, Item, ItemDelete, Record, Signal
 from onhand.contracts.requests import SLOTS, RecommendRequest
@@ -142,10 +144,20 @@ def allowed(state: State, request: RecommendRequest, repeat_bought: bool) -> set
     }
 
 
-def room(ids: set[str], kind: str, cap: int | None) -> int:
-    counts = Counter(getattr(THINGS[id], kind) for id in ids)
-    free = counts.pop("", 0)
-    return free + sum(count if cap is None else min(cap, count) for count in counts.values())
+def room(ids: set[str], per_brand: int | None, per_category: int | None) -> int:
+    """How many of the items have room under both caps at once: a maximum flow from brands to
+    categories. An item without brand or category has one of its own."""
+    whole = len(THINGS)
+    pairs = Counter(
+        (("brand", THINGS[id].brand or id), ("category", THINGS[id].category or id)) for id in ids
+    )
+    nodes = {node: at for at, node in enumerate({node for pair in pairs for node in pair}, 2)}
+    flow = np.zeros((len(nodes) + 2, len(nodes) + 2), np.int32)
+    for (brand, category), count in pairs.items():
+        flow[nodes[brand], nodes[category]] = count
+        flow[0, nodes[brand]] = per_brand or whole
+        flow[nodes[category], 1] = per_category or whole
+    return int(maximum_flow(csr_matrix(flow), 0, 1).flow_value)
 
 
 @settings(max_examples=150)
@@ -167,11 +179,7 @@ def test_a_page_shows_what_may_be_shown_and_is_full(
     for kind, cap in (("brand", request.per_brand), ("category", request.per_category)):
         counts = Counter(value for id in shown if (value := getattr(THINGS[id], kind)))
         assert cap is None or max(counts.values(), default=0) <= cap
-    if request.per_brand is None or request.per_category is None:
-        enough = min(
-            room(may, "brand", request.per_brand), room(may, "category", request.per_category)
-        )
-        assert len(shown) == min(request.n, enough)
+    assert len(shown) == min(request.n, room(may, request.per_brand, request.per_category))
 
 
 @settings(max_examples=60)

@@ -140,8 +140,8 @@ class Vector:
         counts = _counts_of(state)
         values = np.empty((len(whose), len(self.names)), np.float32)
         fold_with_stops(
-            state.item, state.session, state.user, state.place, state.context, state.shop,
-            counts.tables, counts.own_cells, counts.layout.spec, counts.layout.starts,
+            state.item, state.session, state.user, state.place, state.context, state.cluster,
+            state.shop, counts.tables, counts.own_cells, counts.layout.spec, counts.layout.starts,
             counts.layout.members, counts.zones, rows, self._readers, self._floats, self._sums,
             self._zone_of(state), upto, whose, now_ms, values,
         )  # fmt: skip

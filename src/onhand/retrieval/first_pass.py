@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from onhand.kernel import Array, kernel
+from onhand.kernel import Array, entry_kernel, kernel
 from onhand.retrieval.arrivals import NEW_MS
 from onhand.retrieval.content import ContentMemory, content
 from onhand.retrieval.content import make_memory as make_content_memory
@@ -68,18 +68,18 @@ def find(state: State, sight: Sight, visitor: Visitor, now_ms: int, scratch: Scr
     """
     pool = scratch.pool
     found = first_pass(
-        pool, scratch.neighbours, scratch.content, sight, state.item, state.session, state.shop,
-        visitor, _CODES, _WEIGHTS, now_ms,
+        pool, scratch.neighbours, scratch.content, sight, state.item, state.session,
+        state.cluster, state.shop, visitor, _CODES, _WEIGHTS, now_ms,
     )  # fmt: skip
     chosen = pool.chosen[:found]
     candidates = pool.candidates[chosen]
     return Found(candidates["item"].copy(), pool.parts[chosen], candidates["source"].copy())
 
 
-@kernel
+@entry_kernel
 def first_pass(
-    pool: Any, memory: Any, near: Any, sight: Any, items: Any, sessions: Any, shop: Any,
-    visitor: Any, codes: Array, weights: Array, now_ms: int,
+    pool: Any, memory: Any, near: Any, sight: Any, items: Any, sessions: Any, clusters: Any,
+    shop: Any, visitor: Any, codes: Array, weights: Array, now_ms: int,
 ) -> int:  # fmt: skip
     """Fill the pool, write the places of the candidates to keep, return how many."""
     candidates, parts, place, size, chosen, _page, _kept_off = pool
@@ -95,13 +95,14 @@ def first_pass(
         sessions.recent_item, sessions.recent_ms, shop.sessions[0], anchors, visitor.session,
         now_ms, similarity, step, counted, matched, vote, voted, heap, NEIGHBOURS, 1.0,
     )  # fmt: skip
-    direction, distance, item, product = near
+    direction, aimed, item, product = near
     latest = sight.user_recent[visitor.user]
     length = aim(sessions.interest[visitor.session], latest, items.content, direction)
     if length > 0.0:
         content(
-            candidates, parts, place, size, blocked, items.content, items.signature,
-            shop.items[0], direction, length, distance, item, product, CONTENT, 1.0,
+            candidates, parts, place, size, blocked, clusters.centroid, clusters.size,
+            clusters.member, clusters.vectors, shop.clusters[0], direction, length, aimed, item,
+            product, CONTENT, 1.0,
         )  # fmt: skip
     return keep(candidates, parts, size[0], chosen)
 

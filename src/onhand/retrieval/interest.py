@@ -5,7 +5,7 @@ from typing import Final
 import numpy as np
 
 from onhand.kernel import Array, kernel
-from onhand.state.content import DIMENSIONS, LENGTH
+from onhand.state.content import DIMENSIONS, LENGTH, dot
 
 __all__ = ["FIT", "aim", "cosine"]
 
@@ -35,15 +35,6 @@ def aim(interest: Array, recent: Array, content: Array, direction: Array) -> flo
         direction[dimension] = value
         square += value * value
     return np.sqrt(square)
-
-
-@kernel
-def dot(vector: Array, direction: Array) -> Array:
-    """Return the product of two vectors of 8-bit integers."""
-    total = 0
-    for at in range(DIMENSIONS):
-        total += np.int32(vector[at]) * np.int32(direction[at])
-    return total
 
 
 @kernel

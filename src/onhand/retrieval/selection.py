@@ -2,7 +2,7 @@
 
 Places are filled one after the other, each with the best candidate that the conditions leave
 (with variety: maximal marginal relevance, Carbonell and Goldstein, SIGIR 1998, by the cosine of
-content vectors). An item without brand or category counts towards no cap.
+content vectors).
 """
 
 from typing import NamedTuple
@@ -10,11 +10,11 @@ from typing import NamedTuple
 import numpy as np
 
 from onhand.kernel import Array, kernel
+from onhand.retrieval.caps import fits_caps, lengthen
 from onhand.retrieval.filters import NO_FILTER, Filter, passes
-from onhand.retrieval.interest import dot
 from onhand.retrieval.pool import ahead, count_kept_off, enter
 from onhand.state.barriers import FILTERED
-from onhand.state.content import LENGTH
+from onhand.state.content import LENGTH, dot
 
 __all__ = ["FREE", "Conditions", "bar_filtered", "explore", "fill", "pick"]
 
@@ -44,24 +44,6 @@ def bar_filtered(
             program, rows, candidate.item, category, brand, price_cents, terms
         ):
             candidate.reason = FILTERED
-
-
-@kernel
-def fits_caps(
-    item: int, items: Array, found: int, skip: int, brand: Array, category: Array,
-    per_brand: int, per_category: int,
-) -> bool:  # fmt: skip
-    """Return whether caps have room for an item beside `items[:found]`, without that at `skip`."""
-    if per_brand == 0 and per_category == 0:
-        return True
-    same_brand = same_category = 0
-    for at in range(found):
-        if at != skip:
-            same_brand += brand[item] != 0 and brand[items[at]] == brand[item]
-            same_category += category[item] != 0 and category[items[at]] == category[item]
-    return (per_brand == 0 or same_brand < per_brand) and (
-        per_category == 0 or same_category < per_category
-    )
 
 
 @kernel
@@ -174,38 +156,36 @@ def fill(
     """Complete a page of `found` to `n` with the most popular items not in the pool, of the first
     `items` rows, as long as there are any that may be shown and the conditions leave; return how
     many are chosen then. With caps each place takes a pass over the items."""
-    capped = per_brand != 0 or per_category != 0
-    while found < n:
-        until = found + 1 if capped else n
-        more = _fill_some(
-            candidates, place, size, chosen, blocked, popularity, items, found, until, source,
-            program, rows, category, brand, price_cents, terms, per_brand, per_category,
+    if per_brand == 0 and per_category == 0:
+        return fill_freely(
+            candidates, place, size, chosen, blocked, popularity, items, found, n, source,
+            program, rows, category, brand, price_cents, terms,
         )  # fmt: skip
-        if more < until:
-            return more
-        found = more
+    while found < n:
+        longer = lengthen(
+            candidates, place, size, chosen, blocked, popularity, items, found, source, program,
+            rows, category, brand, price_cents, terms, per_brand, per_category,
+        )  # fmt: skip
+        if longer == found:
+            break
+        found = longer
     return found
 
 
 @kernel
-def _fill_some(
+def fill_freely(
     candidates: Array, place: Array, size: Array, chosen: Array, blocked: Array,
     popularity: Array, items: int, found: int, n: int, source: int, program: Array, rows: Array,
-    category: Array, brand: Array, price_cents: Array, terms: Array, per_brand: int,
-    per_category: int,
+    category: Array, brand: Array, price_cents: Array, terms: Array,
 ) -> int:  # fmt: skip
+    """Complete a page without caps, in one pass."""
     start = found
-    on_page = np.zeros(start, np.int64)
-    for slot in range(start):
-        on_page[slot] = candidates[chosen[slot]].item
     for item in range(1, items):
         if blocked[item] != 0 or place[item] != 0:
             continue
         if found == n and popularity[item] <= popularity[chosen[n - 1]]:
             continue
-        if not passes(program, rows, item, category, brand, price_cents, terms) or not fits_caps(
-            item, on_page, start, -1, brand, category, per_brand, per_category
-        ):
+        if not passes(program, rows, item, category, brand, price_cents, terms):
             continue
         slot = min(found, n - 1)
         while slot > start and popularity[item] > popularity[chosen[slot - 1]]:

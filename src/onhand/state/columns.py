@@ -11,9 +11,11 @@ from typing import Annotated, Any, Final, NamedTuple, TypeVar, get_args, get_typ
 import numpy as np
 from numpy.typing import NDArray
 
+from onhand.state.clusters import CAPACITY
 from onhand.state.content import DIMENSIONS
 
 __all__ = [
+    "ClusterColumns",
     "ContextColumns",
     "ItemColumns",
     "PlaceColumns",
@@ -66,7 +68,8 @@ class ItemColumns(NamedTuple):
     sessions: I64  # that have touched it
     recent_session: Annotated[I32, SESSIONS]  # the latest of them: a ring
     content: Annotated[I8, DIMENSIONS]  # its vector: see `content`
-    signature: I64  # the signs of that vector
+    cluster: I32  # 1 + the cluster it is in, 0: none; and its place there
+    cluster_at: I32
     terms: Annotated[I32, TERMS]  # its tags and attributes, as far as there is room
 
 
@@ -114,12 +117,22 @@ class ContextColumns(NamedTuple):
     begun_weight: Annotated[I64, BEGUN]
 
 
+class ClusterColumns(NamedTuple):
+    """A row a cluster of items: see `clusters`."""
+
+    centroid: Annotated[I8, DIMENSIONS]
+    size: I32
+    member: Annotated[I32, CAPACITY]  # rows of items, the first `size`
+    vectors: Annotated[I8, CAPACITY, DIMENSIONS]  # theirs
+
+
 class ShopColumns(NamedTuple):
     """One row: what there is one of."""
 
     events: I64  # folded so far
     items: I64  # rows of items in use, row 0 included
     sessions: I64  # begun so far
+    clusters: I64  # in use
     landmark_ms: I64  # of `decay`
     arrived_item: Annotated[I32, ARRIVED]  # the newest items, latest first
     arrived_ms: Annotated[I64, ARRIVED]
@@ -135,6 +148,7 @@ _Columns = TypeVar(
     UserColumns,
     PlaceColumns,
     ContextColumns,
+    ClusterColumns,
     ShopColumns,
 )
 

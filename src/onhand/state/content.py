@@ -24,12 +24,12 @@ from onhand.kernel import Array, inner_kernel, kernel
 __all__ = [
     "DIMENSIONS",
     "LENGTH",
+    "dot",
     "item_words",
     "move",
     "pack",
     "price_band",
     "query_words",
-    "signature",
     "signs",
     "unpack",
 ]
@@ -111,13 +111,12 @@ def unpack(vector: Array, packed: Array) -> None:
 
 
 @inner_kernel
-def signature(vector: Array) -> Array:
-    """Return the signs of a vector as the bits of an integer."""
-    bits = np.uint64(0)
+def dot(vector: Array, direction: Array) -> Array:
+    """Return the product of two vectors of 8-bit integers."""
+    total = 0
     for at in range(DIMENSIONS):
-        if vector[at] > 0:
-            bits |= np.uint64(1) << np.uint64(at)
-    return np.int64(bits)
+        total += np.int32(vector[at]) * np.int32(direction[at])
+    return total
 
 
 @inner_kernel

@@ -24,8 +24,8 @@ import numpy as np
 from numba import literal_unroll
 
 from onhand.kernel import Array, inner_kernel, kernel
-from onhand.state import barriers, decay, sketch
-from onhand.state.content import move, signature, unpack
+from onhand.state import barriers, clusters, decay, sketch
+from onhand.state.content import move, unpack
 from onhand.state.contexts import DEVICES_AT, REFERRERS_AT, hour_row
 
 __all__ = ["fold"]
@@ -339,24 +339,19 @@ def seek(interest: Array, packed: Array) -> None:
 
 
 @inner_kernel
-def describe(
-    content: Array, signatures: Array, terms: Array, kind: int, item: int, operation: Array
-) -> None:
-    """Take an item's vector, or some of its terms."""
-    if kind == CONTENT:
-        unpack(content[item], operation[3:])
-        signatures[item] = signature(content[item])
-    else:
-        first = operation[2]
-        terms[item, first:] = 0
-        for at in range(8):
-            terms[item, first + at] = operation[3 + at]
+def describe(terms: Array, item: int, operation: Array) -> None:
+    """Take some of an item's terms."""
+    first = operation[2]
+    terms[item, first:] = 0
+    for at in range(8):
+        terms[item, first + at] = operation[3 + at]
 
 
 @inner_kernel
 def fold(
-    items: Any, sessions: Any, users: Any, places: Any, contexts: Any, shop: Any, operations: Array
-) -> None:
+    items: Any, sessions: Any, users: Any, places: Any, contexts: Any, near: Any, shop: Any,
+    operations: Array,
+) -> None:  # fmt: skip
     """Apply `operations`, (n, 11) int64, in order."""
     for row in range(operations.shape[0]):
         operation = operations[row]
@@ -367,13 +362,18 @@ def fold(
             shop.sessions[0] += 1
         elif kind == CLEAR_USER:
             clear(users, user)
-        elif kind in (CONTENT, TERMS):
-            describe(items.content, items.signature, items.terms, kind, item, operation)
+        elif kind == CONTENT:
+            unpack(items.content[item], operation[3:])
+            clusters.move(near, items, shop, item)
+        elif kind == TERMS:
+            describe(items.terms, item, operation)
         elif kind == QUERY:
             seek(sessions.interest[session], operation[3:])
         elif kind == REFERRER:
             sessions.referrer[session] = value
         elif OTHER < kind < CUSTOM:
+            if kind == UNLIST:
+                clusters.drop(near, items, shop, item)
             stand(items, shop, kind, item, time_ms, value)
         else:
             shop.events[0] += 1

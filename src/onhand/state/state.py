@@ -18,6 +18,7 @@ from onhand.contracts.registry import Registry
 from onhand.state import columns, fold
 from onhand.state.barriers import REASONS
 from onhand.state.catalogue import Catalogue, terms_of
+from onhand.state.clusters import most_clusters
 from onhand.state.contexts import DEVICES_AT, REFERRERS, referrer_name
 from onhand.state.lateness import Held
 from onhand.state.names import Names, Paths, Visitors
@@ -113,6 +114,7 @@ class State:
         self.user = columns.zeros(columns.UserColumns, limits.users)
         self.place = columns.zeros(columns.PlaceColumns, limits.countries)
         self.context = columns.zeros(columns.ContextColumns, DEVICES_AT + limits.devices)
+        self.cluster = columns.zeros(columns.ClusterColumns, most_clusters(limits.items))
         self.shop = columns.zeros(columns.ShopColumns, 1)
 
     def apply(self, records: Sequence[Record], last: int) -> None:
@@ -142,7 +144,10 @@ class State:
         flat.clear()
 
     def _fold(self, rows: NDArray[np.int64]) -> None:
-        fold.fold(self.item, self.session, self.user, self.place, self.context, self.shop, rows)
+        fold.fold(
+            self.item, self.session, self.user, self.place, self.context, self.cluster, self.shop,
+            rows,
+        )  # fmt: skip
         if self.aggregates is not None:
             self.aggregates.fold(rows)
 
@@ -210,6 +215,7 @@ class State:
             "users": (self.user, len(self.users)),
             "places": (self.place, len(self.countries)),
             "contexts": (self.context, DEVICES_AT + len(self.devices)),
+            "clusters": (self.cluster, int(self.shop.clusters[0])),
             "shop": (self.shop, 1),
         }
         arrays = {
@@ -279,6 +285,7 @@ class State:
             limits.held_events, texts.held, texts.newest_ms, texts.floor_ms, texts.late
         )
         state.read_contracts()
+        state.shop.clusters[:] = arrays["shop.clusters"]
         for name, column in state._used().items():
             if not name.startswith(AGGREGATES):
                 np.copyto(column, arrays[name])
@@ -303,7 +310,7 @@ def _bounded_row(names: Names, name: str, limit: int) -> int:
 
 def _schema() -> str:
     arrays = State(Limits(1, 1, 1, 1)).dump().arrays
-    return "4;" + ";".join(f"{name}:{a.dtype}{a.shape[1:]}" for name, a in arrays.items())
+    return "5;" + ";".join(f"{name}:{a.dtype}{a.shape[1:]}" for name, a in arrays.items())
 
 
 SCHEMA = _schema()
