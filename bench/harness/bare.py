@@ -2,6 +2,7 @@
 
 `python bare.py PORT page FILE` answers the bytes of FILE to everything.
 `python bare.py PORT decode` decodes an array of events and does nothing with them.
+`python bare.py PORT redis REDIS_PORT` answers what Redis has under the `session` asked for.
 """
 
 import sys
@@ -9,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import redis.asyncio
 import uvicorn
 
 from onhand.contracts.records import Event
+
+_JSON = (b"content-type", b"application/json")
 
 
 def page(body: bytes) -> Any:
@@ -19,7 +23,7 @@ def page(body: bytes) -> Any:
         "type": "http.response.start",
         "status": 200,
         "headers": [
-            (b"content-type", b"application/json"),
+            _JSON,
             (b"content-length", str(len(body)).encode()),
         ],
     }
@@ -39,7 +43,7 @@ def decode() -> Any:
         "type": "http.response.start",
         "status": 202,
         "headers": [
-            (b"content-type", b"application/json"),
+            _JSON,
             (b"content-length", str(len(body)).encode()),
         ],
     }
@@ -61,10 +65,33 @@ def decode() -> Any:
     return app
 
 
+def from_redis(port: int) -> Any:
+    client = redis.asyncio.Redis(port=port)
+    end = {"type": "http.response.body"}
+
+    async def app(scope: Any, _receive: Any, send: Any) -> None:
+        query: bytes = scope["query_string"]
+        key = query.removeprefix(b"session=").partition(b"&")[0]
+        body = await client.get(key) if key else b"{}"  # a probe for readiness has none
+        status = 404 if body is None else 200
+        body = body or b""
+        headers = [_JSON, (b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({**end, "body": body})
+
+    return app
+
+
+def make(what: str, *rest: str) -> Any:
+    if what == "page":
+        return page(Path(rest[0]).read_bytes())
+    return from_redis(int(rest[0])) if what == "redis" else decode()
+
+
 if __name__ == "__main__":
-    port, what, *rest = sys.argv[1:]
+    port, *what = sys.argv[1:]
     uvicorn.run(
-        page(Path(rest[0]).read_bytes()) if what == "page" else decode(),
+        make(*what),
         port=int(port),
         loop="uvloop",
         http="httptools",

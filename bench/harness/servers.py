@@ -62,6 +62,18 @@ def get(port: int, path: str) -> tuple[int, bytes]:
     return response.status, content
 
 
+def connect(port: int, limit_s: float = 10) -> socket.socket:
+    """A connection to whoever will listen on a port soon."""
+    end_s = time.monotonic() + limit_s
+    while True:
+        try:
+            return socket.create_connection(("127.0.0.1", port), timeout=limit_s)
+        except OSError:
+            if time.monotonic() > end_s:
+                raise
+            time.sleep(0.05)
+
+
 @contextmanager
 def _process(command: list[str], port: int, path: str) -> Generator[None]:
     process = subprocess.Popen(command, env=os.environ | {"PYTHONUNBUFFERED": "1"})

@@ -90,10 +90,12 @@ class App:
         deadline_ms: float = 50.0,
         static: Sequence[str] = (),
         ahead: bool | None = None,
+        foresight: bool = True,
     ) -> None:
         """Declare how soon a slot's page must be answered, the item ids to show, best first, when
-        nothing else can be, and whether the active model ranks it `ahead`: for each visitor at
-        their first event (as it does `home`), or for those whose page was asked for. Raises
+        nothing else can be, whether the active model ranks it `ahead`: for each visitor at their
+        first event (as it does `home`), or for those whose page was asked for, and whether items
+        that will probably be gone before a click are demoted or held back (`foresight`). Raises
         `ValueError`."""
         if name not in SLOTS:
             raise ValueError(f"there is no slot {name!r}; there are {', '.join(SLOTS)}")
@@ -101,7 +103,7 @@ class App:
             raise ValueError(f"`deadline_ms` is {deadline_ms}; give 1 to 10,000")
         if ahead is None:
             ahead = self.slots[name].ahead
-        self.slots[name] = SlotRule(deadline_ms, tuple(static), ahead)
+        self.slots[name] = SlotRule(deadline_ms, tuple(static), ahead, foresight)
 
     @property
     def features(self) -> FeatureSet:

@@ -110,6 +110,9 @@ class Engine:
             slot for slot, rule in app.slots.items() if rule.ahead
         )
         """Slots that are ranked for a visitor before a page of them has asked."""
+        self._plans = {
+            slot: PLANS[slot]._replace(foresight=rule.foresight) for slot, rule in app.slots.items()
+        }
         self.lists = Lists(prepared_bytes)
         self._kept_lists = None if checkpoints is None else checkpoints.with_name("lists")
         self.models = Models(models, self.features)
@@ -332,7 +335,8 @@ class Engine:
             parse_filter(request.filter)
         if not self.answers(request.slot):
             self._check_ready()
-        return self._answer(request, request.slot, PLANS[request.slot], now_ms, waited_ms, hurry)
+        plan = self._plans[request.slot]
+        return self._answer(request, request.slot, plan, now_ms, waited_ms, hurry)
 
     def answers(self, slot: Slot) -> bool:
         """Whether a page of `slot` gets an answer now, if only a declared list."""
@@ -343,7 +347,8 @@ class Engine:
         self._check_ready()
         self._row(item)
         request = RecommendRequest(slot="product", item=item, n=n)
-        return self._answer(request, "similar", SIMILAR, now_ms)
+        plan = SIMILAR._replace(foresight=self._rules["product"].foresight)
+        return self._answer(request, "similar", plan, now_ms)
 
     def _answer(
         self,
@@ -381,7 +386,7 @@ class Engine:
         if self.models.ranker is not None:
             self._note_list(request, entry, fall, page.tier, now_ms)
         if self._decisions is not None:
-            record = self._record(request, answer, entry, now_ms)
+            record = self._record(request, answer, entry, now_ms, plan.foresight)
             self._decisions.put(answer.decision, self._encode(record))
         return answer
 
@@ -398,12 +403,19 @@ class Engine:
             self.lists.want(request)
 
     def _record(
-        self, request: RecommendRequest, answer: Recommendation, entry: Entry | None, now_ms: int
+        self,
+        request: RecommendRequest,
+        answer: Recommendation,
+        entry: Entry | None,
+        now_ms: int,
+        foresight: bool,
     ) -> DecisionRecord:
         vectors = self._vectors(request, answer, now_ms)
         app = self.features.version
         if entry is None:
-            return DecisionRecord(request, now_ms, answer, app, vectors=vectors)
+            return DecisionRecord(
+                request, now_ms, answer, app, foresight=foresight, vectors=vectors
+            )
         return DecisionRecord(
             request,
             now_ms,
@@ -412,6 +424,7 @@ class Engine:
             candidates_as_of=entry.prepared.as_of,
             prepared_ms=entry.prepared.prepared_ms,
             of_user=entry.whom.session is None and request.session is not None,
+            foresight=foresight,
             vectors=vectors,
         )
 
@@ -437,7 +450,8 @@ class Engine:
                     items = choose_static(state, request, rule.static, self.ready)
                     return fall, Page(items, "none"), None
                 if fall.step == "popular":
-                    page = decide(state, sight, request, POPULAR_PLAN, now_ms, self._pool)
+                    cheap = POPULAR_PLAN._replace(foresight=plan.foresight)
+                    page = decide(state, sight, request, cheap, now_ms, self._pool)
                     entry = None
                 else:
                     listed = NO_LIST if entry is None else entry.prepared.listed

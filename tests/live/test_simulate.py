@@ -58,6 +58,13 @@ def test_every_page_is_answered(result: Result):
     assert result.clicks > 0
 
 
+def test_clicks_are_judged_again_without_foresight(result: Result):
+    again = result.foresight
+    assert again is not None
+    assert 0 < again.clicks <= result.clicks, "while the disk is full, records are lost"
+    assert again.changed > 0
+
+
 def test_every_acknowledged_record_is_kept(result: Result):
     assert 800 < result.events == result.acknowledged
     assert (result.lost, result.rejected, result.error) == (0, 0, "")

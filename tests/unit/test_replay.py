@@ -125,7 +125,8 @@ def test_an_explanation_tells_of_every_candidate(tmp_path: Path):
     assert [each.place for each in shown] == list(range(1, len(shown) + 1))
     assert {each.dropped for each in told.candidates} & {"sold_out", "bought", "in_cart"}
     for each in told.candidates:
-        assert sum(each.parts.values()) == pytest.approx(each.score, abs=1e-5)
+        kept = 1 if each.dropped else 1 - each.gone_chance
+        assert sum(each.parts.values()) * kept == pytest.approx(each.score, abs=1e-5)
         assert each.features["item_price"] == 2.5
         assert (each.dropped is None) or (each.place is None)
 

@@ -11,7 +11,12 @@ KEY = ("home", "", "GB")
 
 
 def answer(*items: str, degraded: str | None = None) -> Answer:
-    body = {"degraded": degraded, "items": [{"id": item} for item in items], "as_of": 3}
+    body = {
+        "decision": "d",
+        "degraded": degraded,
+        "items": [{"id": item} for item in items],
+        "as_of": 3,
+    }
     return msgspec.convert(body, Answer)
 
 

@@ -27,10 +27,11 @@ from onhand.offline.simulation.overload import CONNECTIONS, draw_overload, plan_
 from onhand.offline.simulation.plan import Phase, Shop
 from onhand.offline.simulation.report import draw_report, progress_line
 from onhand.offline.simulation.run import DIRECT, Fault, Front, Result, run_sale
-from onhand.offline.simulation.score import Second
+from onhand.offline.simulation.score import Clicked, Second
+from onhand.offline.simulation.without import Foresight, compare_foresight
 from onhand.ranking.artefact import ModelStore
 from onhand.serving.faults import FAULTS
-from onhand.wiring import open_past
+from onhand.wiring import open_models, open_past
 
 __all__ = ["app"]
 
@@ -190,7 +191,10 @@ class _Sale:
                 self._train(folder)
             with _watching(console, sum(phase.seconds for phase in phases)) as watch:
                 shop = Shop.of(self._play)
-                result = run_sale(folder, shop, phases, self._seed, watch, fault, front, marks_s)
+                result = run_sale(
+                    folder, shop, phases, self._seed, watch, fault, front, marks_s,
+                    lambda begun, clicked: self._look_back(folder, begun, clicked),
+                )  # fmt: skip
         console.print(draw_report(result))
         if self._out is not None:
             _write(console, result, self._out, name)
@@ -204,6 +208,11 @@ class _Sale:
                 status.update(f"Loading the shop: {done:,} of {total:,} events …")
 
             load_shop(folder, self._play, show)
+
+    def _look_back(self, folder: Path, begun: int, clicked: list[Clicked]) -> Foresight:
+        """Make the pages that were clicked on again without foresight."""
+        past, models = open_past(folder, App()), open_models(folder, App())
+        return compare_foresight(past, models, folder / "decisions.db", begun, clicked)
 
     def _train(self, folder: Path) -> None:
         """Learn a ranker from the loaded past, and make it active."""

@@ -1,8 +1,9 @@
 """The decision: a pure function of the state, the request and the moment.
 
 Sources fill the pool, barriers mark what must not be shown as of this very state, the best that
-may be shown are chosen, and the page is completed from the most popular items while the catalogue
-has any that may be shown. All of that is one compiled call.
+may be shown are chosen, but for those that will probably be gone soon, and the page is completed
+from the most popular items while the catalogue has any that may be shown. All of that is one
+compiled call.
 """
 
 from typing import Any, Final, NamedTuple
@@ -16,6 +17,7 @@ from onhand.decision.slots import Plan
 from onhand.decision.tiers import TIERS, find_tier
 from onhand.kernel import Array, short_kernel
 from onhand.retrieval.filters import NO_FILTER, compile_filter
+from onhand.retrieval.foresight import foresee, release
 from onhand.retrieval.gather import gather
 from onhand.retrieval.listed import LIVE_SHARE, NO_LIST, Listed, offer_listed
 from onhand.retrieval.pool import Pool, bar, bar_one, clear, lay_out, select
@@ -100,24 +102,33 @@ def choose(
     price_cents, terms = sight.price_cents, sight.terms
     if program.shape[0]:
         bar_filtered(candidates, size[0], program, listed_rows, category, brand, price_cents, terms)
-    if per_brand or per_category or variety > 0.0:
-        found = pick(
-            candidates, size[0], chosen, kept_off, popularity, n, brand, category, per_brand,
-            per_category, variety, sight.content,
-        )  # fmt: skip
-    else:
-        found = select(candidates, size[0], chosen, kept_off, popularity, n)
+    stock, pieces, span_ms, sold_ms = sight.stock, sight.rush_pieces, sight.rush_ms, sight.sold_ms
+    if plan.foresight:
+        foresee(candidates, size[0], stock, pieces, span_ms, sold_ms, now_ms)
     places = int(n * plan.new_share + 0.5)
-    if places:
-        explore(
-            candidates, size[0], chosen, found, places, brand, category, per_brand, per_category
-        )
-    if found < n:
-        found = fill(
-            candidates, place, size, chosen, blocked, popularity, items, found, n, POPULAR,
-            program, listed_rows, category, brand, price_cents, terms, per_brand, per_category,
-        )  # fmt: skip
-    lay_out(candidates, chosen, page, sight.price_cents, sight.stock, found)
+    found = 0
+    for _ in range(2):
+        if per_brand or per_category or variety > 0.0:
+            found = pick(
+                candidates, size[0], chosen, kept_off, popularity, n, brand, category, per_brand,
+                per_category, variety, sight.content,
+            )  # fmt: skip
+        else:
+            found = select(candidates, size[0], chosen, kept_off, popularity, n)
+        if places:
+            explore(
+                candidates, size[0], chosen, found, places, brand, category, per_brand, per_category
+            )
+        if found < n:
+            found = fill(
+                candidates, place, size, chosen, blocked, popularity, items, found, n, POPULAR,
+                program, listed_rows, category, brand, price_cents, terms, per_brand, per_category,
+            )  # fmt: skip
+        if found == n:
+            break
+        if not release(candidates, size[0], stock, pieces, span_ms, sold_ms, now_ms):
+            break
+    lay_out(candidates, chosen, page, price_cents, stock, found)
     return found
 
 

@@ -31,12 +31,13 @@ _DECIDING_MS: Final = 2.0
 
 class SlotRule(NamedTuple):
     """What an app declares of a slot: how soon a page must be answered, the ids of the last
-    step's list, best first, and whether a visitor's list is made at their first event (`ahead`) or
-    when a page has asked for it."""
+    step's list, best first, whether a visitor's list is made at their first event (`ahead`) or when
+    a page has asked for it, and whether what will soon be gone is demoted (`foresight`)."""
 
     deadline_ms: float = 50.0
     static: tuple[str, ...] = ()
     ahead: bool = False
+    foresight: bool = True
 
 
 class Fall(NamedTuple):

@@ -22,6 +22,7 @@ class DecisionRecord(Struct, frozen=True, omit_defaults=True):
     version of the feature set, `seed` where draws begin (0: none were made). Where a prepared list
     was used, `candidates_as_of` is the offset and `prepared_ms` the moment that it was made as of
     (0: there was none), and `of_user` says that it was the user's and not the session's.
+    `foresight` says that what would soon be gone was demoted.
     """
 
     request: RecommendRequest
@@ -31,5 +32,6 @@ class DecisionRecord(Struct, frozen=True, omit_defaults=True):
     candidates_as_of: int = 0
     prepared_ms: int = 0
     of_user: bool = False
+    foresight: bool = False
     seed: int = 0
     vectors: Vectors | None = None

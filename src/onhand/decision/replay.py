@@ -20,6 +20,7 @@ from onhand.decision.records import DecisionRecord
 from onhand.decision.slots import PLANS, SIMILAR, Plan
 from onhand.features.set import Asker, Vector
 from onhand.past import Past
+from onhand.retrieval.foresight import gone_chance
 from onhand.retrieval.listed import LIVE_SHARE, NO_LIST, Listed
 from onhand.retrieval.pool import Pool
 from onhand.retrieval.sight import find_visitor, sight_of
@@ -50,13 +51,18 @@ class Difference(Struct, frozen=True):
 
 class Candidate(Struct, frozen=True):
     """One candidate: its place on the page (null: not chosen), its score and the part of each
-    source, why it was kept off (null: it was not), and its features."""
+    source, the chance that it is sold out before a click, why it was kept off (null: it was not),
+    and its features.
+
+    The parts add up to the score before it was lowered by that chance; the score of what is kept
+    off is not lowered."""
 
     item: str
     place: int | None
     score: float
     source: str
     parts: dict[str, float]
+    gone_chance: float
     dropped: str | None
     features: dict[str, float]
 
@@ -77,8 +83,10 @@ class Explanation(Struct, frozen=True):
 def plan_of(record: DecisionRecord) -> Plan:
     """Return the plan that a recorded decision followed."""
     if record.answer.degraded == "popular":
-        return POPULAR_PLAN
-    return SIMILAR if record.answer.slot == "similar" else PLANS[record.request.slot]
+        plan = POPULAR_PLAN
+    else:
+        plan = SIMILAR if record.answer.slot == "similar" else PLANS[record.request.slot]
+    return plan._replace(foresight=record.foresight)
 
 
 def list_then(state: State, record: DecisionRecord, ranker: Ranker, scratch: Scratch) -> Listed:
@@ -162,6 +170,7 @@ def explain(
             score=round(float(row["score"]), 6),
             source=LABELS[row["source"]],
             parts=parts.get(int(row["item"]), {}),
+            gone_chance=_gone_chance(state, record, int(row["item"])),
             dropped=REASONS[row["reason"]] or None,
             features=dict(zip(vector.names, values.tolist(), strict=True)),
         )
@@ -180,12 +189,26 @@ def explain(
     )
 
 
+def _gone_chance(state: State, record: DecisionRecord, item: int) -> float:
+    if not record.foresight:
+        return 0.0
+    items = state.item
+    chance: float = gone_chance(
+        items.stock[item],
+        items.rush_pieces[item],
+        items.rush_ms[item],
+        items.sold_ms[item],
+        record.now_ms,
+    )
+    return round(chance, 6)
+
+
 def _parts(
     state: State, record: DecisionRecord, pool: Pool, listed: Listed
 ) -> dict[int, dict[str, float]]:
     """Return what each source alone gives each item, and the prepared list: the parts add up to
-    the score."""
-    plan = plan_of(record)
+    the score, foresight left out."""
+    plan = plan_of(record)._replace(foresight=False)
     share = LIVE_SHARE if len(listed.rows) else 1.0
     alone = [(LABELS[code], at, at + 1, NO_LIST) for at, code in enumerate(plan.codes.tolist())]
     parts: dict[int, dict[str, float]] = {}

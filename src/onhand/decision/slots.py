@@ -38,13 +38,15 @@ __all__ = ["PLANS", "SIMILAR", "Plan", "make_plan"]
 class Plan(NamedTuple):
     """How a slot is filled: `codes` of its sources, (sources,), and their `weights`, (tiers,
     sources); `repeat_bought` lets it show what the visitor has bought. Items are new for `new_ms`,
-    and those that fit have `new_share` of the places."""
+    and those that fit have `new_share` of the places; `foresight` demotes what will soon be gone.
+    """
 
     codes: NDArray[Any]
     weights: NDArray[Any]
     repeat_bought: bool
     new_share: float = 0.0
     new_ms: int = NEW_MS
+    foresight: bool = True
 
 
 Weight = float | tuple[float, float, float]

@@ -24,6 +24,9 @@ class Sight(NamedTuple):
     blocked: Column
     popularity: Column
     stock: Column
+    rush_pieces: Column
+    rush_ms: Column
+    sold_ms: Column
     price_cents: Column
     next_item: Column
     next_weight: Column
@@ -71,6 +74,9 @@ def sight_of(state: State) -> Sight:
         blocked=items.blocked,
         popularity=items.popularity,
         stock=items.stock,
+        rush_pieces=items.rush_pieces,
+        rush_ms=items.rush_ms,
+        sold_ms=items.sold_ms,
         price_cents=items.price_cents,
         next_item=items.next_item,
         next_weight=items.next_weight,

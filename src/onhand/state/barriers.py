@@ -18,6 +18,7 @@ SEED: Final = 6
 IN_CART: Final = 7
 BOUGHT: Final = 8
 FILTERED: Final = 9
+SELLING_OUT: Final = 10
 
 REASONS: Final = (
     "",
@@ -30,6 +31,7 @@ REASONS: Final = (
     "in_cart",
     "bought",
     "filtered",
+    "selling_out",
 )
 """The reasons by code; code 0 is no barrier."""
 

@@ -65,6 +65,9 @@ class ItemColumns(NamedTuple):
     next_weight: Annotated[I64, FOLLOWERS]
     with_item: Annotated[I32, FOLLOWERS]  # what is bought in the same session
     with_weight: Annotated[I64, FOLLOWERS]
+    rush_pieces: I32  # its latest sales, but for the first: see `fold.sell`
+    rush_ms: I64  # the time that they took
+    sold_ms: I64  # the latest of them; negative: it was sold out since
     sessions: I64  # that have touched it
     recent_session: Annotated[I32, SESSIONS]  # the latest of them: a ring
     content: Annotated[I8, DIMENSIONS]  # its vector: see `content`

@@ -8,6 +8,7 @@ features are another fold of the same operations (`port`). What an event does he
 - **transitions**: from each of the three items before it in the session, within an hour, to it,
   weighing 1, 1/2 and 1/3; purchases, which arrive as whole baskets, make none;
 - **co-purchases**: with all that the session bought within a day of it, both ways;
+- **the rush for it**: its latest sales, and the time they took without that when it was sold out;
 - **the latest sessions** of the item: see `retrieval.neighbours`;
 - **the session's interest**: its vector moves towards the item's, or a query's: see `content`;
 - **what visitors begin with**, by hour, referrer and device, and **what surges**.
@@ -73,6 +74,11 @@ BEGINNING: Final = 3
 SURGE_HALF_LIFE_MS: Final = 3_600_000
 """Of `ItemColumns.surge`."""
 SURGE_SPAN_MS: Final = SURGE_HALF_LIFE_MS * decay.EPOCH_HALVES
+
+RUSH_PIECES: Final = 32
+"""Pieces of the latest sales that an item remembers."""
+RUSH_GAP_MS: Final = 30_000
+"""A silence that ends a rush: one piece in so long is gone within a click one time in seven."""
 
 LINKS: Final = 3
 LINK_WINDOW_MS: Final = 3_600_000
@@ -205,6 +211,25 @@ def begin(
 
 
 @inner_kernel
+def sell(
+    pieces: Array, span_ms: Array, sold_ms: Array, item: int, time_ms: int, quantity: int
+) -> None:
+    """Count a sale among an item's latest, and the time since the one before, unless the item was
+    sold out meanwhile. After a longer silence it is a first one. What comes late says that there
+    was one more within the time that is counted already."""
+    before_ms = sold_ms[item]
+    if before_ms == 0 or (before_ms > 0 and time_ms - before_ms > RUSH_GAP_MS):
+        pieces[item] = span_ms[item] = 0
+    elif before_ms > 0:
+        sold = pieces[item] + quantity
+        span_ms[item] += max(time_ms - before_ms, 0)
+        if sold > RUSH_PIECES:
+            span_ms[item] = span_ms[item] * RUSH_PIECES // sold
+        pieces[item] = min(sold, RUSH_PIECES)
+    sold_ms[item] = max(time_ms, abs(before_ms))
+
+
+@inner_kernel
 def interact(
     items: Any, sessions: Any, users: Any, places: Any, contexts: Any, shop: Any, operation: Array
 ) -> None:
@@ -248,6 +273,8 @@ def interact(
         remove(cart, cart_times, item)
         insert(cart, cart_times, item, time_ms)
     elif kind == PURCHASE:
+        pieces, span_ms = items.rush_pieces, items.rush_ms
+        sell(pieces, span_ms, items.sold_ms, item, time_ms, operation[6])
         bought, bought_ms = sessions.bought_item[session], sessions.bought_ms[session]
         pair(items.with_item, items.with_weight, bought, bought_ms, item, time_ms, unit)
         remove(cart, cart_times, item)
@@ -315,6 +342,8 @@ def stand(items: Any, shop: Any, kind: int, item: int, time_ms: int, value: int)
         remove(shop.arrived_item[0], shop.arrived_ms[0], item)
     elif kind == STOCK:
         items.stock[item] = value
+        if value == 0:
+            items.sold_ms[item] = -abs(items.sold_ms[item])
     elif kind == PRICE:
         items.price_cents[item] = value
     elif kind == CATEGORY:

@@ -11,12 +11,14 @@ from typing import Any
 from onhand.contracts.errors import Unavailable
 from onhand.offline.simulation.run import Fault, Result, degraded_share
 from onhand.offline.simulation.score import DEADLINE_S, STACKS
+from onhand.offline.simulation.without import WITHOUT
 
 __all__ = ["draw_figure", "require_matplotlib"]
 
 COLOURS = ("#0b7a5c", "#e08a1e", "#c0392b")
 BLUES = ("#9ecae1", "#4292c6", "#08519c")
 GREY = "#666666"
+PALE = "#a8d5c5"
 STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
@@ -98,10 +100,16 @@ def _draw_sold_out(axes: Any, result: Result) -> None:
 
 def _draw_dead_ends(axes: Any, result: Result) -> None:
     shares = [100 * count / max(result.clicks, 1) for count in result.dead_ends]
-    bars = axes.barh(range(len(STACKS)), shares, color=COLOURS, height=0.55)
+    names, colours = [*STACKS], [*COLOURS]
+    blind = result.foresight
+    if blind is not None:
+        shares.insert(1, 100 * blind.dead_ends_without / max(blind.clicks, 1))
+        names.insert(1, WITHOUT)
+        colours.insert(1, PALE)
+    bars = axes.barh(range(len(names)), shares, color=colours, height=0.55)
     labels = [f" {share:.1f}%" for share in shares]
     axes.bar_label(bars, labels, color=GREY)
-    axes.set_yticks(range(len(STACKS)), STACKS)
+    axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
     axes.set_xlim(0, max(*shares, 0.1) * 1.25)

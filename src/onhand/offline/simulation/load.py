@@ -45,7 +45,7 @@ from onhand.offline.simulation.plan import (
     Shop,
     draw_plan,
 )
-from onhand.offline.simulation.score import Answer, Score, Shown, Total
+from onhand.offline.simulation.score import Answer, Clicked, Score, Shown, Total
 
 __all__ = ["EVENT_PREFIX", "Load", "Orders"]
 
@@ -226,7 +226,9 @@ class Load:
         self._score = Score(orders.shop.gone)
         self._stopped = False
         self._waiting: deque[_Page] = deque()
-        self._clicks: list[tuple[float, int, int, int, Shown]] = []
+        self._clicks: list[tuple[float, int, int, int, Shown, str]] = []
+        self._to_click = 0
+        self._all_clicked: list[Clicked] = []
         self._events: list[_Event] = []
         self._again: deque[tuple[float, list[_Event]]] = deque()
         self._sent_changes: list[Change] = []
@@ -298,7 +300,9 @@ class Load:
                 return
             shown = self._score.page(due_s, asked_s, now_s, answer, (slot, seed, country))
             if click_us >= 0:
-                click = (now_s + click_us / 1e6, len(self._clicks), visitor, position, shown)
+                click_s = now_s + click_us / 1e6
+                self._to_click += 1
+                click = (click_s, self._to_click, visitor, position, shown, answer.decision)
                 heappush(self._clicks, click)
 
         request = self._page_request(slot, visitor, seed, country)
@@ -324,9 +328,10 @@ class Load:
             self._happen(EVENT_TYPES[kind], visitor, self._shop.codes[item])
             self._next_act = next(self._acts, None)
         while self._clicks and self._clicks[0][0] <= now_s:
-            _, _, visitor, position, shown = heappop(self._clicks)
+            _, _, visitor, position, shown, decision = heappop(self._clicks)
             clicked = self._score.click(shown, position, now_s)
             if clicked is not None:
+                self._all_clicked.append(Clicked(decision, position, self._last_offset))
                 self._happen("click", visitor, clicked)
         while self._again and self._again[0][0] <= now_s:
             self._events += self._again.popleft()[1]
@@ -468,6 +473,7 @@ class Load:
             np.packbits(np.frombuffer(self._acknowledged, np.uint8)).tobytes(),
             round(process_time() - self._processor_s, 3),
             self._error,
+            self._all_clicked,
         )
 
 

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from onhand.offline.simulation.run import Result, degraded_share
 from onhand.offline.simulation.score import DEADLINE_S, STACKS, Second, Window
+from onhand.offline.simulation.without import WITHOUT
 
 __all__ = ["draw_report", "progress_line"]
 
@@ -60,6 +61,10 @@ def _stacks(result: Result) -> Table:
             f"{dead_ends:,}",
             f"{dead_ends / max(result.clicks, 1):.1%}",
         )
+        blind = result.foresight
+        if not place and blind is not None:
+            share = f"{blind.dead_ends_without / max(blind.clicks, 1):.1%}"
+            table.add_row(WITHOUT, "", "", f"{blind.dead_ends_without:,}", share)
     return table
 
 
@@ -90,6 +95,14 @@ def _pages(result: Result) -> Table:
         f"{result.acknowledged:,} of {result.events:,} events acknowledged, {result.lost:,} of "
         f"them lost; {stock:,} stock changes",
     )
+    blind = result.foresight
+    if blind is not None:
+        table.add_row(
+            "foresight",
+            f"{blind.dead_ends:,} dead ends of {blind.clicks:,} clicks, without it "
+            f"{blind.dead_ends_without:,}: {blind.changed:,} of these pages made again without it "
+            "are others",
+        )
     behind = result.behind
     if behind.get("made"):
         begun = {name: behind.get(name, 0) for name in ("fresh", "stale", "none")}

@@ -23,7 +23,8 @@ from onhand.log.sqlite import SqliteReader
 from onhand.offline.shop.server import HOST, Server, ServerError, free_port
 from onhand.offline.simulation.load import EVENT_PREFIX, Orders
 from onhand.offline.simulation.plan import Phase, Shop
-from onhand.offline.simulation.score import STACKS, Second, Total, Window
+from onhand.offline.simulation.score import STACKS, Clicked, Second, Total, Window
+from onhand.offline.simulation.without import Foresight
 
 __all__ = ["DIRECT", "Fault", "Front", "Result", "run_sale"]
 
@@ -93,6 +94,8 @@ class Result(Struct):
     and the like, and the pages that began from a `fresh` list, a `stale` one, or `none`."""
     fault: Fault | None = None
     recovery_s: float | None = None
+    foresight: Foresight | None = None
+    """Dead ends with and without it."""
 
     @property
     def played_s(self) -> float:
@@ -151,9 +154,11 @@ def run_sale(
     fault: Fault | None = None,
     front: Front = DIRECT,
     marks_s: Sequence[float] = (),
+    look_back: Callable[[int, list[Clicked]], Foresight] | None = None,
 ) -> Result:
     """Play a sale on the store in a folder; `on_second` hears how it goes, and `marks_s` are the
-    ends of windows after the fault's.
+    ends of windows after the fault's. `look_back` judges the clicks again when the server has
+    stopped; it is told the log's end before the sale.
 
     Ctrl-C ends it early, with the result so far. Raises `ServerError` when a process ends by
     itself.
@@ -199,6 +204,7 @@ def run_sale(
         behind,
         fault,
         recovery_s(seconds, fault) if fault is not None else None,
+        look_back(begun, total.clicked) if look_back is not None else None,
     )
 
 

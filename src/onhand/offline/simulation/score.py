@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from onhand.offline.shop.tally import SoldOut
 from onhand.offline.simulation.caches import Cache
 
-__all__ = ["CACHE_TTLS_S", "DEADLINE_S", "STACKS", "Answer", "Score", "Second", "Total", "Window"]
+__all__ = ["CACHE_TTLS_S", "DEADLINE_S", "STACKS", "Answer", "Clicked", "Score", "Second", "Total",
+           "Window"]  # fmt: skip
 
 CACHE_TTLS_S: Final = (2.0, 30.0)
 STACKS: Final = ("Onhand", *(f"cache of {ttl_s:g} s" for ttl_s in CACHE_TTLS_S))
@@ -37,6 +38,7 @@ class _Item(Struct, frozen=True, gc=False):
 class Answer(Struct, frozen=True, gc=False):
     """What of an answer is checked; `degraded` names the step that answered, None for the best."""
 
+    decision: str
     degraded: str | None
     items: list[_Item]
 
@@ -83,6 +85,14 @@ class Window(Struct):
     p999_ms: float
 
 
+class Clicked(Struct, frozen=True, array_like=True, gc=False):
+    """A click on a position of a decision's page, when the log was acknowledged up to `as_of`."""
+
+    decision: str
+    position: int
+    as_of: int
+
+
 class Total(Struct, tag="total"):
     """The whole sale. `windows` are the stretches between the marks, `lag_p99_ms` how late
     the load itself was, `acknowledged` one bit an event, by number, packed."""
@@ -97,6 +107,7 @@ class Total(Struct, tag="total"):
     processor_s: float
     """Processor time that the load took."""
     error: str = ""
+    clicked: list[Clicked] = []
 
 
 class Score:
