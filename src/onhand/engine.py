@@ -52,6 +52,7 @@ from onhand.decision.prepared import Gathered, Ranker, gather, make_scratch, ran
 from onhand.decision.records import DecisionRecord, Vectors
 from onhand.decision.replay import Explanation, explain, restore
 from onhand.decision.slots import PLANS, SIMILAR, Plan
+from onhand.decision.tiers import find_tier
 from onhand.features.drift import Profile, stability
 from onhand.features.online import answer, answer_feast, rows_of
 from onhand.features.ready import WINDOWS
@@ -364,7 +365,7 @@ class Engine:
             now_ms = _now_ms()
         entry = None
         if self.models.ranker is not None and slot == request.slot:
-            entry = self.lists.find(request)
+            entry = self.lists.find(request) or self._find_head(request)
         fall, page, entry = self._descend(request, plan, entry, now_ms, waited_ms, hurry)
         if fall.step is not None:
             self.degraded[fall.step, fall.reason] += 1
@@ -389,6 +390,14 @@ class Engine:
             record = self._record(request, answer, entry, now_ms, plan.foresight)
             self._decisions.put(answer.decision, self._encode(record))
         return answer
+
+    def _find_head(self, request: RecommendRequest) -> Entry | None:
+        """Return the list for visitors of whom no more is known than of this one."""
+        visitor = find_visitor(self._state, request)
+        if request.item is not None or find_tier(self._state, visitor) > 0:
+            return None
+        country = self._state.countries.names[visitor.country] if visitor.country else None
+        return self.lists.find_head(request.slot, country)
 
     def _note_list(
         self, request: RecommendRequest, entry: Entry | None, fall: Fall, tier: str, now_ms: int
@@ -423,7 +432,8 @@ class Engine:
             app,
             candidates_as_of=entry.prepared.as_of,
             prepared_ms=entry.prepared.prepared_ms,
-            of_user=entry.whom.session is None and request.session is not None,
+            of_user=entry.whom.user is not None and request.session is not None,
+            of_country=(entry.whom.country or "") if entry.whom.is_head else None,
             foresight=foresight,
             vectors=vectors,
         )

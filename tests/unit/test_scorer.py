@@ -16,7 +16,7 @@ from onhand.contracts.models import control_of
 from onhand.contracts.records import Context, Event, Item, Record
 from onhand.contracts.requests import RecommendRequest
 from onhand.decision.breaker import Breaker, BreakerRule
-from onhand.decision.lists import LIST_BYTES, Lists, Whom, audience
+from onhand.decision.lists import HEAD_FADED_MS, LIST_BYTES, Lists, Whom, audience
 from onhand.decision.models import Models
 from onhand.decision.prepared import Prepared, Reader
 from onhand.decision.records import DecisionRecord
@@ -30,6 +30,7 @@ from onhand.ranking.card import Card, Data, Quality
 from onhand.ranking.model import Linear, Model
 from onhand.retrieval.listed import NO_LIST, Listed
 from onhand.serving import scorer as scorer_module
+from onhand.serving.aside import Aside
 from onhand.serving.scorer import Scorer
 from onhand.settings import Settings
 from onhand.state.state import Limits
@@ -121,7 +122,8 @@ def with_scores(engine: Engine, score: Callable[[Any], Any]) -> None:
 def test_a_visitor_s_list_follows_their_events(engine: Engine):
     async def test(site: Site) -> None:
         assert engine.decide(PAGE, START_MS).model == "default@1"
-        assert not engine.lists.wanted, "nothing is known of the visitor"
+        assert list(engine.lists.wanted) == [Whom("home", None, None)], "nothing is known of them"
+        engine.lists.wanted.clear()
         await site.send(view("mug2"))
         await site.until(lambda: site.scorer.made == 1)
         answer = engine.decide(PAGE, START_MS)
@@ -222,6 +224,24 @@ def test_a_failing_model_opens_the_breaker_and_pages_say_stale_until_it_is_well(
     run(engine, test)
 
 
+def test_a_model_that_pages_would_wait_for_is_counted(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+):
+    async def at_once(_: Aside, function: Callable[[], Any]) -> Any:
+        return function()
+
+    async def test(site: Site) -> None:
+        await site.send(view("mug2"))
+        await site.until(lambda: site.scorer.made == 1)
+        assert site.scorer.waited == 0
+        monkeypatch.setattr(Aside, "call", at_once)
+        await site.send(view("mug2", "s2"))
+        await site.until(lambda: site.scorer.made == 2)
+        assert site.scorer.waited == 1
+
+    run(engine, test)
+
+
 def test_a_model_that_hangs_is_left_behind(engine: Engine):
     async def test(site: Site) -> None:
         ranker = engine.models.ranker
@@ -237,6 +257,8 @@ def test_a_model_that_hangs_is_left_behind(engine: Engine):
         with_scores(engine, hang)
         await site.send(view("mug2"))
         await site.until(lambda: site.scorer.stuck == 1)
+        assert engine.decide(PAGE, START_MS).items, "no page waits for it"
+        assert site.scorer.waited == 0
         assert engine.decide(PAGE, START_MS).model == "default@1"
         ranker.model = healthy
         await site.until(lambda: site.scorer.made == 1)
@@ -374,8 +396,34 @@ def test_damaged_lists_and_those_of_a_longer_log_are_passed_over(
 def test_those_who_did_most_are_likely_to_come_back(engine: Engine):
     for _ in range(3):
         engine.ingest([view("mug2", "o4", user="u1"), view("mug3", "o9")], START_MS)
-    assert [whom[:3] for whom in engine.likely()][:3] == [
+    assert [whom[:3] for whom in engine.likely()][:4] == [
+        ("home", None, None),
         ("home", "o9", None),
         ("home", "o4", None),
         ("home", None, "u1"),
     ]
+
+
+def test_strangers_begin_from_the_head_list_of_their_country(engine: Engine):
+    for country, count in (("DE", 1), ("GB", 3)):
+        engine.ingest(
+            [view("mug2", f"{country}{n}", context=Context(country=country)) for n in range(count)],
+            START_MS,
+        )
+    heads = [Whom("home", None, None, country=country) for country in (None, "GB", "DE")]
+    assert engine.likely()[:3] == heads
+    stranger = RecommendRequest(slot="home", session="new", context=Context(country="GB"), n=5)
+    assert engine.decide(stranger, START_MS).model == "default@1"
+    assert list(engine.lists.wanted) == [heads[1], heads[0]]
+    engine.prepare(heads[:2], START_MS)
+    elsewhere = msgspec.structs.replace(stranger, context=Context(country="DE"))
+    for request in (stranger, elsewhere, RecommendRequest(slot="home", n=5)):
+        answer = engine.decide(request, START_MS)
+        assert (answer.model, answer.tier, answer.degraded) == ("ranker@1", "anonymous", None)
+        assert engine.explain(answer.decision).same
+    assert engine.lists.reads["anonymous", "fresh"] == 3
+    assert list(engine.lists.wanted) == [heads[2]], "its own is still to be made"
+    engine.decide(stranger, START_MS + HEAD_FADED_MS + 1)
+    assert heads[1] in engine.lists.wanted, "it is made anew while it is read"
+    known = RecommendRequest(slot="home", session="GB1", context=Context(country="GB"), n=5)
+    assert engine.decide(known, START_MS).model == "default@1", "of whom more is known"

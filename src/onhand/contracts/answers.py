@@ -33,8 +33,10 @@ class Recommendation(Struct, frozen=True):
     """An answer, and how good it is.
 
     `as_of` is the log offset of the one snapshot it was made from. `tier` says how well the
-    visitor is known, `degraded` which step of the ladder answered (null: the best one). Of a
-    `stale` answer, `age_ms` is how long ago its list was made.
+    visitor is known, `degraded` which step of the ladder answered (null: the best one). `model` is
+    the one whose prepared list the page began from. Where there was none, it is `default@1`, the
+    slot's own sources as of now, also while a model is active: that is no lower step, so `degraded`
+    is null then. Of a `stale` answer, `age_ms` is how long ago its list was made.
     """
 
     decision: str

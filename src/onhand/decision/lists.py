@@ -1,6 +1,7 @@
 """The prepared lists that pages read: a bounded store, the list that was longest unused leaves.
 
-A list is for a visitor and a slot; one of the product slot also for the product. An event of the
+A list is for a visitor and a slot; one of the product slot also for the product. A *head* list is
+for all of whom nothing is known but their country, or not even that. An event of the
 visitor makes it *behind* until a new one is swapped in. Pages go on with it meanwhile, for live
 stock and the session's own sources are theirs anyway, and say so when it takes too long.
 """
@@ -13,7 +14,7 @@ from typing import Final, NamedTuple
 import msgspec
 import numpy as np
 
-from onhand.contracts.records import Event
+from onhand.contracts.records import Context, Event
 from onhand.contracts.requests import RecommendRequest, Slot
 from onhand.decision.prepared import LENGTH, Prepared
 from onhand.retrieval.listed import NO_LIST, Listed
@@ -29,6 +30,10 @@ BEHIND_MS: Final = 1_000
 """How long a list may be behind its visitor before a page says so."""
 FADED_MS: Final = 600_000
 """Age from which a page that reads a list asks for a new one."""
+HEAD_FADED_MS: Final = 60_000
+"""The same of a head list, which no event makes behind."""
+HEAD_COUNTRIES: Final = 16
+"""The countries with the most visits, whose head lists are made before anybody asks."""
 WANTED: Final = 1_000
 """Lists that pages may ask for at a time."""
 HEAD_SHARE: Final = 0.2
@@ -36,17 +41,33 @@ HEAD_SHARE: Final = 0.2
 
 
 class Whom(NamedTuple):
-    """Whom a list is for; `user` only where there is no session, `item` the product of a page."""
+    """Whom a list is for; `user` only where there is no session, `item` the product of a page. With
+    neither it is a head list, of a `country` or (None) of all."""
 
     slot: Slot
     session: str | None
     user: str | None
     item: str | None = None
+    country: str | None = None
+
+    @property
+    def key(self) -> "_Key":
+        """What there is one list of."""
+        return self.slot, self.session, self.user, self.country
+
+    @property
+    def is_head(self) -> bool:
+        """Whether it is everybody's of whom nothing more is known."""
+        return self.session is None and self.user is None
 
     def request(self) -> RecommendRequest:
         """The request that a list answers ahead: all that is known comes from the state."""
         return RecommendRequest(
-            slot=self.slot, session=self.session, user=self.user, item=self.item
+            slot=self.slot,
+            session=self.session,
+            user=self.user,
+            item=self.item,
+            context=Context(country=self.country),
         )
 
 
@@ -69,7 +90,7 @@ class Entry:
         self.behind_ms = behind_ms
 
 
-_Key = tuple[Slot, str | None, str | None]
+_Key = tuple[Slot, str | None, str | None, str | None]
 
 
 class Lists:
@@ -101,22 +122,35 @@ class Lists:
         none."""
         for of_user in (False, True):
             whom = audience(request, of_user)
-            entry = self._entries.get(whom[:3])
+            entry = None if whom.is_head else self._entries.get(whom.key)
             if entry is not None and entry.whom.item == request.item:
-                self._entries.move_to_end(whom[:3])
+                self._entries.move_to_end(whom.key)
                 return entry
+        return None
+
+    def find_head(self, slot: Slot, country: str | None) -> Entry | None:
+        """Return the list for those of whom no more than the country is known, else that for all;
+        ask for those that are missing."""
+        for each in (country, None):
+            whom = Whom(slot, None, None, country=each)
+            entry = self._entries.get(whom.key)
+            if entry is not None:
+                self._entries.move_to_end(whom.key)
+                return entry
+            self._want(whom)
         return None
 
     def want(self, request: RecommendRequest) -> None:
         """Ask for the lists that a page looked for in vain: its session's, its user's."""
         for whom in {audience(request), audience(request, request.user is not None)}:
-            entry = self._entries.get(whom[:3])
+            entry = self._entries.get(whom.key)
             if entry is None or entry.whom.item != whom.item:
                 self._want(whom)
 
     def refresh(self, entry: Entry, now_ms: int) -> None:
         """Ask for a list anew that is used and was made long ago."""
-        if now_ms - entry.prepared.prepared_ms > FADED_MS:
+        faded_ms = HEAD_FADED_MS if entry.whom.is_head else FADED_MS
+        if now_ms - entry.prepared.prepared_ms > faded_ms:
             self._want(entry.whom)
 
     def is_stale(self, entry: Entry, now_ms: int) -> bool:
@@ -127,8 +161,8 @@ class Lists:
     def put(self, whom: Whom, prepared: Prepared, behind_ms: int = 0) -> None:
         """Swap a list in. `behind_ms` says since when there has been an event after it."""
         self.wanted.pop(whom, None)
-        self._entries[whom[:3]] = Entry(whom, prepared, behind_ms)
-        self._entries.move_to_end(whom[:3])
+        self._entries[whom.key] = Entry(whom, prepared, behind_ms)
+        self._entries.move_to_end(whom.key)
         while len(self._entries) > self.capacity:
             self._entries.popitem(last=False)
             self.left += 1
@@ -143,7 +177,7 @@ class Lists:
             visitors.append((None, event.user))
         for place, (session, user) in enumerate(visitors):
             for slot in _SLOTS:
-                entry = self._entries.get((slot, session, user))
+                entry = self._entries.get((slot, session, user, None))
                 if entry is not None and entry.behind_ms == 0:
                     entry.behind_ms = now_ms
                 if entry is not None or (place == 0 and slot in ahead):
@@ -192,9 +226,11 @@ class Lists:
 
 
 def likely(state: State, ahead: Iterable[Slot], most: int) -> list[Whom]:
-    """Return up to `most` whom lists should be made for before they come: of the sessions and of
-    the users the fifth with the most interactions, those first who were here last."""
+    """Return up to `most` whom lists should be made for before they come: the heads, then of the
+    sessions and of the users the fifth with the most interactions, those first who were here last.
+    """
     slots = list(ahead)
+    heads = [Whom(slot, None, None, country=each) for each in _countries(state) for slot in slots]
     here: list[tuple[int, str | None, str | None]] = []
     for names, columns in ((state.sessions.names, state.session), (state.users.names, state.user)):
         count = len(names)
@@ -210,9 +246,18 @@ def likely(state: State, ahead: Iterable[Slot], most: int) -> list[Whom]:
             elif not name.startswith("\0"):
                 here.append((int(touched[row]), name, None))
     here.sort(key=lambda each: -each[0])
-    return [Whom(slot, session, user) for _, session, user in here for slot in slots][:most]
+    known = [Whom(slot, session, user) for _, session, user in here for slot in slots]
+    return (heads + known)[:most]
 
 
-_SCHEMA: Final = f"lists 1 {SOURCES}"
+def _countries(state: State) -> list[str | None]:
+    """Return no country, and those that most visits come from."""
+    names = state.countries.names
+    weights = state.place.popular_weight[1 : len(names)].sum(axis=1)
+    most = np.argsort(-weights, kind="stable")[:HEAD_COUNTRIES]
+    return [None, *(names[row + 1] for row in most.tolist())]
+
+
+_SCHEMA: Final = f"lists 2 {SOURCES}"
 """What saved lists mean: the codes of the sources are in them."""
 _SLOTS: Final[tuple[Slot, ...]] = ("home", "product", "cart")

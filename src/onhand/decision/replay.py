@@ -13,7 +13,7 @@ from msgspec import Struct
 from onhand.contracts.answers import Recommendation
 from onhand.decision.decide import decide
 from onhand.decision.ladder import POPULAR_PLAN, choose_static
-from onhand.decision.lists import audience
+from onhand.decision.lists import Whom, audience
 from onhand.decision.models import Models
 from onhand.decision.prepared import Ranker, Scratch, make_scratch, prepare
 from onhand.decision.records import DecisionRecord
@@ -92,7 +92,10 @@ def plan_of(record: DecisionRecord) -> Plan:
 def list_then(state: State, record: DecisionRecord, ranker: Ranker, scratch: Scratch) -> Listed:
     """Return the list that a decision was made with, by its model and the state as of
     `record.candidates_as_of`."""
-    visitor = find_visitor(state, audience(record.request, record.of_user).request())
+    whom = audience(record.request, record.of_user)
+    if record.of_country is not None:
+        whom = Whom(record.request.slot, None, None, country=record.of_country or None)
+    visitor = find_visitor(state, whom.request())
     return prepare(state, sight_of(state), ranker, visitor, record.prepared_ms, scratch).listed
 
 

@@ -15,7 +15,8 @@ After the marks come the lists that pages asked for in vain, then those to make 
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from threading import get_ident
 from time import monotonic
 from typing import Final
 
@@ -23,7 +24,7 @@ from onhand.contracts.records import Event, Record
 from onhand.contracts.requests import Slot
 from onhand.decision.breaker import Breaker
 from onhand.decision.lists import Whom
-from onhand.decision.prepared import Ranker, rank
+from onhand.decision.prepared import Gathered, Prepared, Ranker, rank
 from onhand.engine import Engine
 from onhand.serving.aside import Aside
 from onhand.serving.metrics import SECONDS, Histogram
@@ -73,6 +74,7 @@ class Scorer:
         self._allowance_s = _BURST_S
         self._refilled_s = monotonic()
         self._paid_s = 0.0
+        self._page_thread = 0
         self._model: str | None = None
         self._returning: set[asyncio.Task[None]] = set()
         self.breaker = Breaker()
@@ -81,6 +83,8 @@ class Scorer:
         self.made = 0
         self.dropped = 0
         self.failures = 0
+        self.waited = 0
+        """Calls of a model on the thread that answers pages: only there would a page wait."""
         self.stuck = 0
         """Threads that hang in a model."""
 
@@ -108,7 +112,8 @@ class Scorer:
         self._wake.set()
 
     async def run(self) -> None:
-        """Make lists until cancelled; whatever fails, go on."""
+        """Make lists until cancelled; whatever fails, go on. Pages are answered on this thread."""
+        self._page_thread = get_ident()
         while True:
             try:
                 await self._work()
@@ -203,7 +208,7 @@ class Scorer:
         began_s = monotonic()
         try:
             async with asyncio.timeout(self.breaker.rule.timeout_ms / 1000):
-                lists = await self._scoring.call(lambda: rank(ranker, gathered))
+                lists = await self._scoring.call(lambda: self._rank(ranker, gathered))
         except Exception as error:
             self._note_failure(ranker, marks, error)
             return
@@ -216,6 +221,11 @@ class Scorer:
             self.made += 1
             if since_s:
                 self.click_seconds.observe(ended_s - since_s)
+
+    def _rank(self, ranker: Ranker, gathered: Sequence[Gathered]) -> list[Prepared]:
+        """Ask the model, and count it where pages wait for that."""
+        self.waited += get_ident() == self._page_thread
+        return rank(ranker, gathered)
 
     def _note_failure(self, ranker: Ranker, marks: list[_Mark], error: Exception) -> None:
         """Count a failure, leave a thread that hangs, and keep the marks of events for later."""

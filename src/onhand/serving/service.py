@@ -381,13 +381,15 @@ class Service:
         }
         metrics.counters["onhand_scoring"] = (
             "Lists by what became of them: made, dropped (too many waited), failed (a turn of "
-            "the model), left (for want of room).",
+            "the model), left (for want of room); and waited: calls of the model that pages waited "
+            "for, which there is no way to make.",
             "outcome",
             lambda: {
                 "made": scorer.made,
                 "dropped": scorer.dropped,
                 "failed": scorer.failures,
                 "left": lists.left,
+                "waited": scorer.waited,
             },
         )
 

@@ -111,7 +111,8 @@ def _pages(result: Result) -> Table:
         )
         table.add_row(
             "behind the page",
-            f"{behind['made']:,} lists made, {behind.get('failed', 0):,} turns of the model failed",
+            f"{behind['made']:,} lists made; model calls: {behind.get('failed', 0):,} failed, "
+            f"{behind.get('waited', 0):,} that pages waited for",
         )
         table.add_row("their use by pages", from_lists)
     return table
