@@ -4,11 +4,10 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import apsw
 import pytest
 
 from onhand.contracts.errors import Unavailable
-from onhand.log.decisions import DecisionStore
+from onhand.log.decisions import DecisionStore, read_decision, read_decisions
 
 
 class Clock:
@@ -32,7 +31,7 @@ def store(path: Path) -> Iterator[DecisionStore]:
 
 
 def test_what_was_put_is_there_at_once_and_later(store: DecisionStore) -> None:
-    bodies = {f"d{n}": b"\0\xff%d" % n for n in range(1000)}
+    bodies = {f"run-{n:x}": b"\0\xff%d" % n for n in range(1000)}
     for name, body in bodies.items():
         store.put(name, body)
         assert store.get(name) == body
@@ -48,33 +47,47 @@ def wait_until_stored(store: DecisionStore) -> None:
     pytest.fail("the records are still queued after 4 s")
 
 
-def test_an_unknown_one_is_none(store: DecisionStore) -> None:
-    assert store.get("never") is None
-
-
-def test_an_empty_body_and_any_id_come_back(store: DecisionStore) -> None:
-    store.put("Ü-€", b"")
-    store.put("it's", b"x")
+@pytest.mark.parametrize(
+    "id", ["run-5", "run-1ffff", "ran-3", "", "-", "run-", "run-x", "Ü-€", "a-" + "f" * 99]
+)
+def test_an_unknown_one_is_none(store: DecisionStore, id: str) -> None:
+    for number in (3, 4, 6):
+        store.put(f"run-{number:x}", b"")
     wait_until_stored(store)
-    assert store.get("Ü-€") == b""
-    assert store.get("it's") == b"x"
+    assert store.get(id) is None
+    assert store.get("run-4") == b""
 
 
-def test_the_same_id_again_replaces(store: DecisionStore) -> None:
-    store.put("d", b"before")
-    store.put("d", b"after")
-    wait_until_stored(store)
-    assert store.get("d") == b"after"
+def test_runs_are_told_apart(path: Path) -> None:
+    for run in ("b", "a", "c-d"):
+        store = DecisionStore(path)
+        for number in range(40):
+            store.put(f"{run}-{number:x}", run.encode())
+        store.close()
+    found = [read_decision(path, f"{run}-{n:x}") for run in ("a", "b", "c-d") for n in (0, 27)]
+    assert found == [b"a", b"a", b"b", b"b", b"c-d", b"c-d"]
+
+
+def test_a_sample_is_spread_evenly(path: Path) -> None:
+    store = DecisionStore(path)
+    for number in range(3_000):
+        store.put(f"run-{number:x}", b"%d" % number)
+        if number % 700 == 0:
+            wait_until_stored(store)
+    store.close()
+    assert read_decisions(path, 0, 10) == [b"%d" % number for number in range(299, 3_000, 300)]
+    assert len(read_decisions(path, 0, 10_000)) == 3_000
+    assert read_decisions(path, 2**60, 10) == []
 
 
 def test_closing_stores_what_waits(path: Path) -> None:
     first = DecisionStore(path)
     for n in range(10_000):
-        first.put(f"d{n}", b"%d" % n)
+        first.put(f"run-{n:x}", b"%d" % n)
     first.close()
     first.close()
     second = DecisionStore(path)
-    assert all(second.get(f"d{n}") == b"%d" % n for n in range(10_000))
+    assert all(second.get(f"run-{n:x}") == b"%d" % n for n in range(10_000))
     second.close()
 
 
@@ -82,37 +95,34 @@ def test_the_oldest_leave_first(path: Path) -> None:
     for start in range(0, 300, 100):
         store = DecisionStore(path, max_count=150)
         for n in range(start, start + 100):
-            store.put(f"d{n}", b"x")
+            store.put(f"run-{n:x}", b"x")
         store.close()
     store = DecisionStore(path, max_count=150)
-    assert [n for n in range(300) if store.get(f"d{n}")] == list(range(150, 300))
+    kept = [n for n in range(300) if store.get(f"run-{n:x}")]
+    assert kept == list(range(100, 300)), "a batch leaves when none of it is among the latest 150"
     store.close()
-    connection = apsw.Connection(str(path))
-    assert connection.execute("SELECT count(*) FROM decisions").get == 150
-    connection.close()
+    assert len(read_decisions(path, 0, 300)) == 200
 
 
 def test_none_is_older_than_the_bound(path: Path) -> None:
     clock = Clock()
     store = DecisionStore(path, max_age_ms=5_000, clock_ms=clock)
-    store.put("old", b"x")
+    store.put("run-1", b"x")
     wait_until_stored(store)
     clock.now_ms += 5_000
-    assert store.get("old") == b"x"
+    assert store.get("run-1") == b"x"
     clock.now_ms += 1
-    assert store.get("old") is None
-    store.put("new", b"y")
+    assert store.get("run-1") is None
+    store.put("run-2", b"y")
     store.close()
-    connection = apsw.Connection(str(path))
-    assert connection.execute("SELECT id FROM decisions").get == "new"
-    connection.close()
+    assert read_decisions(path, 0, 9) == [b"y"]
 
 
 def test_a_full_queue_drops_and_counts(path: Path) -> None:
     store = DecisionStore(path, max_queued=0)
-    store.put("d", b"x")
+    store.put("run-1", b"x")
     assert store.dropped == 1
-    assert store.get("d") is None
+    assert store.get("run-1") is None
     store.close()
 
 
@@ -122,16 +132,16 @@ def test_a_failing_disk_is_counted_told_once_and_survived(
     store = DecisionStore(path)
     store._writer.pragma("query_only", True)
     for n in range(3):
-        store.put(f"lost{n}", b"x")
+        store.put(f"run-{n}", b"x")
         wait_until_stored(store)
     assert store.dropped == 3
     assert caplog.text.count("decision records are being lost") == 1
     store._writer.pragma("query_only", False)
-    store.put("kept", b"y")
+    store.put("run-9", b"y")
     store.close()
     again = DecisionStore(path)
-    assert again.get("kept") == b"y"
-    assert again.get("lost0") is None
+    assert again.get("run-9") == b"y"
+    assert again.get("run-0") is None
     again.close()
 
 
@@ -140,19 +150,19 @@ def test_read_by_many_threads_while_written(store: DecisionStore) -> None:
 
     def look() -> None:
         for n in range(2000):
-            body = store.get(f"d{n}")
+            body = store.get(f"run-{n:x}")
             if body not in (None, b"%d" % n):
-                wrong.append(f"d{n}")
+                wrong.append(f"run-{n:x}")
 
     readers = [threading.Thread(target=look) for _ in range(3)]
     for reader in readers:
         reader.start()
     for n in range(2000):
-        store.put(f"d{n}", b"%d" % n)
+        store.put(f"run-{n:x}", b"%d" % n)
     for reader in readers:
         reader.join()
     assert wrong == []
-    assert store.get("d1999") == b"1999"
+    assert store.get(f"run-{1999:x}") == b"1999"
 
 
 def test_a_damaged_file_is_named(path: Path) -> None:

@@ -26,9 +26,12 @@ class Seen:
     def add(self, id: str) -> bool:
         """Remember `id`; return whether it was new."""
         young = self.young
-        if id in young or id in self.old:
+        if id in self.old:
             return False
+        before = len(young)
         young[id] = None
-        if len(young) >= self.generation:
+        if len(young) == before:
+            return False
+        if before + 1 >= self.generation:
             self.old, self.young = young, {}
         return True
