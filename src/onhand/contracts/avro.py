@@ -24,10 +24,10 @@ from onhand.contracts.batch import LIMITS, Limits, Parsed, TooLarge, collect, re
 from onhand.contracts.contract import Contract, Field
 from onhand.contracts.errors import Fault, Invalid
 from onhand.contracts.explain import Patience
-from onhand.contracts.gate import Gate
 from onhand.contracts.records import Event, Item, Signal
 from onhand.contracts.registry import Registry
 from onhand.contracts.shapes import RECORDS, Kind, Member, members_of
+from onhand.steps import Steps
 
 __all__ = ["avro_schema", "load_library", "parse_avro", "read_varint"]
 
@@ -96,7 +96,7 @@ def _type(name: str, field: Field, member: Member | None) -> Any:
 
 def parse_avro(
     registry: Registry, kind: Kind, body: bytes, now_ms: int, limits: Limits = LIMITS
-) -> Parsed[Any]:
+) -> Steps[Parsed[Any]]:
     """Decode and check an Avro body. Raises `Invalid`, `TooLarge`, and `MissingLibrary` where
     fastavro is not installed."""
     gate = registry.gate(kind)
@@ -109,14 +109,19 @@ def parse_avro(
             "malformed",
             "The body is neither an Avro object container file nor in the Confluent wire format.",
         )
-    whole = list(data)
     patience = Patience(limits.errors)
+    places: list[tuple[_Source, int, int]] = []
+
+    def read() -> Iterator[Any]:
+        for value, source, begin, end in data:
+            places.append((source, begin, end))
+            yield _to_object(value)
 
     def part(index: int) -> bytes:
-        _, source, begin, end = whole[index]
+        source, begin, end = places[index]
         return source.part(begin, end)
 
-    return collect((_to_record(gate, datum[0], now_ms, patience) for datum in whole), part, limits)
+    return (yield from collect(gate.read_each(read(), now_ms, patience), part, limits))
 
 
 class _Source(NamedTuple):
@@ -135,15 +140,16 @@ _Datum = tuple[Any, _Source, int, int]
 """A decoded record, and where in its source it begins and ends."""
 
 
-def _to_record(gate: Gate[R], value: Any, now_ms: int, patience: Patience) -> R | Fault:
+def _to_object(value: Any) -> Any:
+    """Return a decoded record without what is null, or the fault of what is no record."""
     if not isinstance(value, dict):
         return Fault("wrong_type", f"Expected an Avro record, got `{type(value).__name__}`.")
-    fields = cast("dict[str, Any]", value)
-    for name in [name for name, each in fields.items() if each is None]:
-        del fields[name]
+    fields = {
+        name: each for name, each in cast("dict[str, Any]", value).items() if each is not None
+    }
     if "stock_null" in fields and fields.pop("stock_null"):
         fields["stock"] = None
-    return gate.read(fields, now_ms, patience)
+    return fields
 
 
 def _read_frames(registry: Registry, kind: Kind, body: bytes, limits: Limits) -> Iterator[_Datum]:
@@ -327,7 +333,8 @@ class _SchemaWalk:
         kind = schema.get("type")
         if kind == "record":
             fields = [self._field(each, depth) for each in schema.get("fields", [])]
-            return {"type": "record", "name": f"R{self._nodes}", "fields": fields}
+            some = [field for field in fields if not _is_nothing(field["type"])]
+            return {"type": "record", "name": f"R{self._nodes}", "fields": some}
         if kind == "array":
             items = self.plain(schema.get("items"), depth + 1)
             if items in ("null", []) or (isinstance(items, dict) and items["type"] == "record"):
@@ -345,6 +352,11 @@ class _SchemaWalk:
             raise Invalid("schema", "A field of the Avro schema is no object.")
         known = cast("Mapping[str, Any]", field)
         return {"name": str(known.get("name")), "type": self.plain(known.get("type"), depth + 1)}
+
+
+def _is_nothing(schema: Any) -> bool:
+    """Whether values of a type take no bytes: a body could hold any number of them."""
+    return schema == "null" or (isinstance(schema, dict) and schema.get("fields") == [])
 
 
 class MissingLibrary(Invalid):

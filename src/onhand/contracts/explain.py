@@ -9,7 +9,7 @@ import msgspec
 
 from onhand.contracts.errors import Fault
 
-__all__ = ["DECODE_ERRORS", "Patience", "explain", "explain_object", "shorten"]
+__all__ = ["DECODE_ERRORS", "Patience", "brief", "explain", "explain_object", "shorten"]
 
 DECODE_ERRORS: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
@@ -37,7 +37,7 @@ def explain(error: Exception, part: bytes | msgspec.Raw, patience: Patience | No
     """Say which field of a JSON record is wrong, and what it holds."""
     if patience is not None and type(error) is msgspec.ValidationError:
         if not patience.left:
-            return _brief(str(error))
+            return brief(str(error))
         patience.left -= 1
     if isinstance(error, RecursionError):
         return Fault("too_deep", "The record is nested too deeply; records are flat.")
@@ -48,15 +48,12 @@ def explain(error: Exception, part: bytes | msgspec.Raw, patience: Patience | No
     return _explain(str(error), lambda: msgspec.json.decode(part))
 
 
-def explain_object(
-    error: msgspec.ValidationError, value: Any, patience: Patience | None = None
-) -> Fault:
-    """Say which field of a decoded object is wrong, and what it holds."""
+def explain_object(flaw: str, value: Any, patience: Patience | None = None) -> Fault:
+    """Say which field of a decoded object is wrong, and what it holds; `flaw` is the error of a
+    conversion."""
     if patience is not None:
-        if not patience.left:
-            return _brief(str(error))
         patience.left -= 1
-    return _explain(str(error), lambda: value)
+    return _explain(flaw, lambda: value)
 
 
 def shorten(value: bytes) -> str:
@@ -84,8 +81,8 @@ def _explain(text: str, whole: Callable[[], Any]) -> Fault:
 
 
 @lru_cache(maxsize=1024)
-def _brief(text: str) -> Fault:
-    """Code and field of an error, without the value."""
+def brief(text: str) -> Fault:
+    """Return code and field of an error, without the value."""
     return _explain(text, lambda: None)
 
 

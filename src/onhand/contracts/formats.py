@@ -9,6 +9,7 @@ from onhand.contracts.protobuf import parse_protobuf
 from onhand.contracts.registry import Registry
 from onhand.contracts.segment import parse_segment
 from onhand.contracts.shapes import Kind
+from onhand.steps import Steps, finish
 
 __all__ = [
     "AVRO",
@@ -20,6 +21,7 @@ __all__ = [
     "SEGMENT",
     "TEXT",
     "parse",
+    "parse_in_steps",
 ]
 
 JSON: Final = "application/json"
@@ -56,26 +58,36 @@ _FRAME_BYTES: Final = 5
 def parse(
     registry: Registry, kind: Kind, media: str, body: bytes, now_ms: int, limits: Limits = LIMITS
 ) -> Parsed[Any]:
+    """Decode and check a body at once; else as `parse_in_steps`."""
+    return finish(parse_in_steps(registry, kind, media, body, now_ms, limits))
+
+
+def parse_in_steps(
+    registry: Registry, kind: Kind, media: str, body: bytes, now_ms: int, limits: Limits = LIMITS
+) -> Steps[Parsed[Any]]:
     """Decode and check a body by the latest contract of its kind.
 
     `media` is a value of `MEDIA_TYPES`. Raises `Invalid` when the body as a whole cannot be read,
     `TooLarge` when it is over a limit.
     """
+    gate = registry.gate(kind)
     if media == JSON:
         if body[:1] == b"\0":
             body = _unframe(registry, kind, body)
-        return parse_json(registry.gate(kind), body, False, now_ms, limits)
-    if media == NDJSON:
-        return parse_json(registry.gate(kind), body, True, now_ms, limits)
-    if media == TEXT:
-        return parse_json(registry.gate(kind), body, _has_lines(body), now_ms, limits)
-    if media == AVRO:
-        return parse_avro(registry, kind, body, now_ms, limits)
-    if media == PROTOBUF:
-        return parse_protobuf(registry, kind, body, now_ms, limits)
-    if kind != "events":
+        parsing = parse_json(gate, body, False, now_ms, limits)
+    elif media == NDJSON:
+        parsing = parse_json(gate, body, True, now_ms, limits)
+    elif media == TEXT:
+        parsing = parse_json(gate, body, _has_lines(body), now_ms, limits)
+    elif media == AVRO:
+        parsing = parse_avro(registry, kind, body, now_ms, limits)
+    elif media == PROTOBUF:
+        parsing = parse_protobuf(registry, kind, body, now_ms, limits)
+    elif kind == "events":
+        parsing = parse_segment(gate, body, now_ms, limits)
+    else:
         raise Invalid("wrong_kind", "Segment messages are events; send them to /v1/events.")
-    return parse_segment(registry.gate(kind), body, now_ms, limits)
+    return (yield from parsing)
 
 
 def _has_lines(body: bytes) -> bool:

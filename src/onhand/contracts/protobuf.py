@@ -15,7 +15,6 @@ import binascii
 import re
 from collections.abc import Callable, Iterator
 from functools import cache
-from operator import attrgetter
 from typing import Any, Final, NamedTuple, TypeVar
 
 from onhand.contracts.avro import MissingLibrary, read_varint
@@ -23,10 +22,10 @@ from onhand.contracts.batch import LIMITS, Limits, Parsed, collect, refuse_batch
 from onhand.contracts.contract import Contract, Field, standard
 from onhand.contracts.errors import Fault, Invalid
 from onhand.contracts.explain import Patience
-from onhand.contracts.gate import Gate
 from onhand.contracts.records import Event, Item, Signal
 from onhand.contracts.registry import Registry
 from onhand.contracts.shapes import RECORDS, Kind, Member, members_of
+from onhand.steps import Steps
 
 __all__ = ["message_class", "parse_protobuf", "proto_base64", "proto_text", "same_proto"]
 
@@ -197,7 +196,7 @@ def _describe(message: Any, line: Line) -> None:
 
 def parse_protobuf(
     registry: Registry, kind: Kind, body: bytes, now_ms: int, limits: Limits = LIMITS
-) -> Parsed[Any]:
+) -> Steps[Parsed[Any]]:
     """Decode and check a Protobuf body. Raises `Invalid`, `TooLarge`, and `MissingLibrary` where
     protobuf is not installed."""
     gate = registry.gate(kind)
@@ -209,8 +208,8 @@ def parse_protobuf(
         return body[begin:end] if body[begin : begin + 1] == b"\0" else _delimited(body[begin:end])
 
     view = memoryview(body)
-    outcomes = (_to_record(gate, read, view[begin:end], now_ms, patience) for begin, end in parts)
-    return collect(outcomes, part, limits)
+    values = (read(view[begin:end]) for begin, end in parts)
+    return (yield from collect(gate.read_each(values, now_ms, patience), part, limits))
 
 
 def _split(body: bytes, limits: Limits) -> list[tuple[int, int]]:
@@ -238,13 +237,6 @@ def _delimited(message: bytes) -> bytes:
         size >>= 7
     head.append(size)
     return bytes(head) + message
-
-
-def _to_record(
-    gate: Gate[R], read: "_Reader", part: memoryview, now_ms: int, patience: Patience
-) -> R | Fault:
-    found = read(part)
-    return found if type(found) is Fault else gate.read(found, now_ms, patience)
 
 
 class _Reader:
@@ -283,23 +275,17 @@ class _Reader:
 
 
 class _Layout:
-    """How to read the messages of one version.
-
-    All plain fields are fetched in one call. One that is empty or zero counts as present only
-    where presence is told: an empty string is an absent one, a zero is not.
-    """
+    """How to read the messages of one version. An empty string is an absent one, a zero is not."""
 
     def __init__(self, messages: tuple[_File, ...]) -> None:
         from google.protobuf.unknown_fields import UnknownFieldSet
 
         lines = messages[0].lines
-        plain = [line for line in lines if line.type in _TYPES and line.label == "optional"]
         self.parse: Callable[[memoryview], Any] = _message_class(messages).FromString
-        self._names = [line.name for line in plain]
-        self._fetch = attrgetter(*self._names)
-        self._numbers = frozenset(line.name for line in plain if line.type != "string")
         self._fields = {line.number: line for line in lines}
-        self._nested = [line for line in lines if line not in plain]
+        self._nested = {
+            line.name: line for line in lines if line.type not in _TYPES or line.label != "optional"
+        }
         self._unknown: Callable[[Any], Any] = UnknownFieldSet
 
     def to_object(self, message: Any) -> Any:
@@ -308,13 +294,14 @@ class _Layout:
             line = self._fields.get(field.field_number)
             if line is not None:
                 return Fault("wrong_type", f"`{line.name}` is not sent as {line.type}.", line.name)
-        value: dict[str, Any] = {
-            name: each
-            for name, each in zip(self._names, self._fetch(message), strict=True)
-            if each or (name in self._numbers and message.HasField(name))
-        }
-        for line in self._nested:
-            _read_nested(message, line, value)
+        value: dict[str, Any] = {}
+        nested = self._nested
+        for descriptor, each in message.ListFields():
+            name = descriptor.name
+            if name in nested:
+                value[name] = _read_nested(each, nested[name])
+            elif each != "":
+                value[name] = each
         if "stock_null" in value and value.pop("stock_null"):
             value["stock"] = None
         return value
@@ -326,22 +313,17 @@ def _layout(messages: tuple[_File, ...]) -> _Layout:
     return _Layout(messages)
 
 
-def _read_nested(message: Any, line: Line, value: dict[str, Any]) -> None:
-    each = getattr(message, line.name)
+def _read_nested(value: Any, line: Line) -> Any:
     if line.label == "repeated":
-        if each:
-            value[line.name] = list(each)
-    elif not line.label:
-        if each:
-            value[line.name] = {
-                name: getattr(option, option.WhichOneof("value") or "text")
-                for name, option in sorted(each.items())
-            }
-    elif message.HasField(line.name):
-        if line.type == "Words":
-            value[line.name] = list(each.values)
-        else:
-            value[line.name] = {inner.name: field for inner, field in each.ListFields()}
+        return list(value)
+    if not line.label:
+        return {
+            name: getattr(option, option.WhichOneof("value") or "text")
+            for name, option in sorted(value.items())
+        }
+    if line.type == "Words":
+        return list(value.values)
+    return {inner.name: field for inner, field in value.ListFields()}
 
 
 def same_proto(one: str, other: str) -> bool:

@@ -17,6 +17,7 @@ from onhand.contracts.errors import Fault, Invalid
 from onhand.contracts.explain import DECODE_ERRORS
 from onhand.contracts.gate import Gate
 from onhand.contracts.records import Event
+from onhand.steps import Steps
 
 __all__ = ["EVENT_NAMES", "parse_segment", "to_events"]
 
@@ -44,7 +45,7 @@ _LIST = msgspec.json.Decoder(list[msgspec.Raw])
 
 def parse_segment(
     gate: Gate[Event], body: bytes, now_ms: int, limits: Limits = LIMITS, kind: str | None = None
-) -> Parsed[Event]:
+) -> Steps[Parsed[Event]]:
     """Decode a message, or a batch of them, into events.
 
     `kind` is what a message is that does not say it: the route's last word. Raises `Invalid`
@@ -59,7 +60,7 @@ def parse_segment(
     if len(parts) > limits.records:
         raise TooLarge("too_many_records", f"The batch has more than {limits.records} messages.")
     outcomes = (_read(gate, part, kind, now_ms) for part in parts)
-    return collect(outcomes, lambda index: bytes(parts[index]), limits)
+    return (yield from collect(outcomes, lambda index: bytes(parts[index]), limits))
 
 
 def to_events(
@@ -109,8 +110,13 @@ def _read(
     found = to_events(cast("dict[str, Any]", message), kind, gate.own)
     if isinstance(found, Fault):
         return found
-    outcomes = [gate.read(event, now_ms) for event in found]
-    return next((each for each in outcomes if isinstance(each, Fault)), None) or outcomes
+    outcomes: list[Event | Fault] = []
+    for event in found:
+        outcome = gate.read(event, now_ms)
+        if type(outcome) is Fault:
+            return outcome
+        outcomes.append(outcome)
+    return outcomes
 
 
 def _common(message: Mapping[str, Any], properties: Mapping[str, Any]) -> dict[str, Any]:

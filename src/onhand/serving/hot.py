@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from onhand.contracts.answers import IngestReport, Recommendation
 from onhand.contracts.batch import parse_recommend
 from onhand.contracts.errors import OnhandError, Unknown
-from onhand.contracts.formats import parse
+from onhand.contracts.formats import parse_in_steps
 from onhand.contracts.requests import SLOTS, RecommendRequest, Slot
 from onhand.contracts.shapes import Kind
 from onhand.serving.loop import PAGE_DELAY_S
@@ -169,12 +169,8 @@ class HotRoutes:
         gate, source = registry.gate(kind), f"/v1/{kind}"
         body = await service.read_records(scope, receive, gate, source, binary=True)
         now_ms, limits = service.now_ms(), service.limits
-        return await service.ingest(
-            gate,
-            lambda: parse(registry, kind, body.media, body.content, now_ms, limits),
-            body,
-            source,
-        )
+        parsing = parse_in_steps(registry, kind, body.media, body.content, now_ms, limits)
+        return await service.ingest(gate, parsing, body, source)
 
 
 def _nothing_accepted(report: IngestReport) -> HttpError:

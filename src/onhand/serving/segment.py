@@ -30,9 +30,8 @@ class SegmentRoutes:
         word = path.rpartition("/")[2]
         kind = None if word == "batch" else word
         now_ms, limits = service.now_ms(), service.limits
-        await service.ingest(
-            gate, lambda: parse_segment(gate, body.content, now_ms, limits, kind), body, path
-        )
+        parsing = parse_segment(gate, body.content, now_ms, limits, kind)
+        await service.ingest(gate, parsing, body, path)
         return json_response(Success(True))
 
     segment_track = segment_page = segment_screen = segment_batch

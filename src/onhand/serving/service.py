@@ -36,6 +36,7 @@ from onhand.serving.problems import not_ready
 from onhand.serving.scorer import Scorer
 from onhand.settings import Settings
 from onhand.state.operations import WATERMARK
+from onhand.steps import Steps
 
 __all__ = ["Service", "wall_clock_ms"]
 
@@ -204,18 +205,15 @@ class Service:
         await self._keep([msgspec.structs.replace(each, truncated=is_cut) for each in letters])
 
     async def ingest(
-        self, gate: Gate[Any], parse: Callable[[], Parsed[Any]], body: Body, source: str
+        self, gate: Gate[Any], parsing: Steps[Parsed[Any]], body: Body, source: str
     ) -> IngestReport:
         """Take a body: its good records are durable and visible, its bad ones among the dead
         letters, when this returns. Raises `Invalid` when it cannot be read, and keeps it."""
-        began_s = time.perf_counter()
         try:
-            parsed = parse()
+            parsed = await self.monitor.take_turns("decode", parsing)
         except Invalid as error:
             await self.refuse(gate, error, body, source)
             raise
-        finally:
-            self.monitor.note("decode", time.perf_counter() - began_s)
         report = await self.write(parsed.records)
         if not parsed.rejected and not report.rejected:
             self.metrics.count_report(gate.label, report)
