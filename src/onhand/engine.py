@@ -11,8 +11,9 @@ import secrets
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from math import inf
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 from zlib import crc32
 
 import msgspec
@@ -117,8 +118,6 @@ class Engine:
         self.lists = Lists(prepared_bytes)
         self._kept_lists = None if checkpoints is None else checkpoints.with_name("lists")
         self.models = Models(models, self.features)
-        self.kept_off: dict[str, int] = dict.fromkeys(REASONS[1:], 0)
-        """How many items each barrier has kept off pages."""
         self.degraded: Counter[tuple[str, str]] = Counter()
         """How many answers came from each lower step of the ladder, and why."""
         self.unlisted: dict[str, int] = {"events": 0, "signals": 0}
@@ -129,6 +128,7 @@ class Engine:
         self._state = State(limits, self.features.accumulators(limits))
         self._sight = sight_of(self._state)
         self._pool = make_pool(limits.items)
+        self._kept_off = np.zeros_like(self._pool.kept_off)
         self._scratch = make_scratch(self._state)
         self._windows = {
             shown: name for shown, name in WINDOWS.items() if name in self.features.names
@@ -141,6 +141,7 @@ class Engine:
         self._recent_vectors: deque[NDArray[np.float32]] = deque(maxlen=VECTORS_KEPT)
         self._past = Past(log, checkpoints, self.features, limits)
         self._checkpointed = 0
+        self._failures, self._failed_s = 0, -inf
         self._run = secrets.token_hex(4)
         self._decided = 0
         self._encode = msgspec.json.Encoder().encode
@@ -183,6 +184,11 @@ class Engine:
     def held(self) -> Held:
         """Events that wait for earlier ones, and how many came too late."""
         return self._state.held
+
+    @property
+    def kept_off(self) -> dict[str, int]:
+        """How many items each barrier has kept off pages."""
+        return dict(zip(REASONS[1:], self._kept_off[1:].tolist(), strict=True))
 
     def load(self, on_progress: Callable[[int, int], None] | None = None) -> None:
         """Take the latest checkpoint and fold the records behind it.
@@ -332,6 +338,16 @@ class Engine:
         Raises `Unavailable` where the log is not folded yet and the app declares no list, and
         `Refused` for a wrong filter.
         """
+        return self.decide_as_json(request, now_ms, waited_ms, hurry)[0]
+
+    def decide_as_json(
+        self,
+        request: RecommendRequest,
+        now_ms: int | None = None,
+        waited_ms: float = 0.0,
+        hurry: bool = False,
+    ) -> tuple[Recommendation, bytes]:
+        """As `decide`, with the answer's JSON: the decision's record has it too."""
         if request.filter is not None:
             parse_filter(request.filter)
         if not self.answers(request.slot):
@@ -349,7 +365,7 @@ class Engine:
         self._row(item)
         request = RecommendRequest(slot="product", item=item, n=n)
         plan = SIMILAR._replace(foresight=self._rules["product"].foresight)
-        return self._answer(request, "similar", plan, now_ms)
+        return self._answer(request, "similar", plan, now_ms)[0]
 
     def _answer(
         self,
@@ -359,7 +375,7 @@ class Engine:
         now_ms: int | None,
         waited_ms: float = 0.0,
         hurry: bool = False,
-    ) -> Recommendation:
+    ) -> tuple[Recommendation, bytes]:
         began_ns = time.perf_counter_ns()
         if now_ms is None:
             now_ms = _now_ms()
@@ -386,10 +402,11 @@ class Engine:
         )
         if self.models.ranker is not None:
             self._note_list(request, entry, fall, page.tier, now_ms)
+        body = self._encode(answer)
         if self._decisions is not None:
-            record = self._record(request, answer, entry, now_ms, plan.foresight)
+            record = self._record(request, answer, msgspec.Raw(body), entry, now_ms, plan.foresight)
             self._decisions.put(answer.decision, self._encode(record))
-        return answer
+        return answer, body
 
     def _find_head(self, request: RecommendRequest) -> Entry | None:
         """Return the list for visitors of whom no more is known than of this one."""
@@ -415,20 +432,20 @@ class Engine:
         self,
         request: RecommendRequest,
         answer: Recommendation,
+        encoded: msgspec.Raw,
         entry: Entry | None,
         now_ms: int,
         foresight: bool,
     ) -> DecisionRecord:
+        """Return the record of an answer that is `encoded` already."""
         vectors = self._vectors(request, answer, now_ms)
-        app = self.features.version
+        body, app = cast(Recommendation, encoded), self.features.version
         if entry is None:
-            return DecisionRecord(
-                request, now_ms, answer, app, foresight=foresight, vectors=vectors
-            )
+            return DecisionRecord(request, now_ms, body, app, foresight=foresight, vectors=vectors)
         return DecisionRecord(
             request,
             now_ms,
-            answer,
+            body,
             app,
             candidates_as_of=entry.prepared.as_of,
             prepared_ms=entry.prepared.prepared_ms,
@@ -466,12 +483,22 @@ class Engine:
                 else:
                     listed = NO_LIST if entry is None else entry.prepared.listed
                     page = decide(state, sight, request, plan, now_ms, self._pool, listed)
-                self._count_kept_off()
+                self._kept_off += self._pool.kept_off
             except Exception:
-                _log.exception("a page was not made: step %s, %r", fall.step or "fresh", request)
+                self._note_failure(fall, request)
             else:
                 return fall, page, entry
         return fall, Page([], "none"), None
+
+    def _note_failure(self, fall: Fall, request: RecommendRequest) -> None:
+        """Log the exception that a page was not made for: one a second, with how many there were
+        since the last, because every page may fail."""
+        self._failures += 1
+        now_s = time.monotonic()
+        if now_s - self._failed_s >= 1.0:
+            step, count = fall.step or "fresh", self._failures
+            _log.exception("%d pages were not made; this at step %s, %r", count, step, request)
+            self._failures, self._failed_s = 0, now_s
 
     def gather(self, ranker: Ranker, whoms: Sequence[Whom], now_ms: int) -> list[Gathered]:
         """Find candidates for visitors and read what `ranker` asks of them, all as of one offset.
@@ -603,7 +630,8 @@ class Engine:
         self, request: RecommendRequest, answer: Recommendation, now_ms: int
     ) -> Vectors | None:
         """Return the features of what is shown, for the share of decisions that keeps them."""
-        if crc32(answer.decision.encode()) >= self._vector_share * 2**32:
+        share = self._vector_share
+        if not share or crc32(answer.decision.encode()) >= share * 2**32:
             return None
         context = request.context
         asker = Entity(None, request.user, request.session, context.country, context.device)
@@ -626,11 +654,6 @@ class Engine:
             raise Unavailable(
                 "not_ready", "The log is still being folded. Ask again when /readyz says so."
             )
-
-    def _count_kept_off(self) -> None:
-        for reason, count in zip(REASONS, self._pool.kept_off.tolist(), strict=True):
-            if count:
-                self.kept_off[reason] += count
 
 
 def _now_ms() -> int:

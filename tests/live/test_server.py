@@ -2,7 +2,9 @@
 
 import json
 import signal
+import socket
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,6 +87,47 @@ def test_a_page_read_is_the_same_whichever_way_it_takes(server: "Live") -> None:
         plain["items"],
         plain["items"],
     ]
+
+
+def read_answer(connection: socket.socket) -> tuple[bytes, Any]:
+    """Read one answer to its end; its head and decoded body."""
+    content = b""
+    while b"\r\n\r\n" not in content:
+        content += connection.recv(65536)
+    head, _, body = content.partition(b"\r\n\r\n")
+    length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+    while len(body) < length:
+        body += connection.recv(65536)
+    assert len(body) == length
+    return head, json.loads(body)
+
+
+def test_header_lines_may_repeat_on_a_connection(server: "Live") -> None:
+    page = b"GET /v1/recommend/home?session=s9&n=%d HTTP/1.1\r\nhost: x\r\n\r\n"
+    post = b"POST /v1/%b HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+
+        def ask(*parts: bytes) -> tuple[bytes, Any]:
+            for part in parts:
+                connection.sendall(part)
+                time.sleep(0.02 * (part is not parts[-1]))
+            return read_answer(connection)
+
+        head, first = ask(page % 3)
+        for _ in range(3):
+            assert ask(page % 3)[1]["items"] == first["items"]
+        assert ask(page % 0)[0].startswith(b"HTTP/1.1 400")
+        assert len(ask((page % 4)[:40], (page % 4)[40:])[1]["items"]) == 4
+        assert len(ask(b"\r\n", page % 2)[1]["items"]) == 2
+        for path in (b"events", b"nothing", b"recommend/home"):
+            like_a_page = page % 5
+            refused, _ = ask(post % (path, len(like_a_page)), like_a_page)
+            assert refused.startswith(b"HTTP/1.1 4")
+            assert len(ask(page % 2)[1]["items"]) == 2
+        assert ask(page % 3)[0].split(b"\r\n")[0] == head.split(b"\r\n")[0]
+        closing = (page % 2).replace(b"host: x", b"host: x\r\nconnection: close")
+        assert len(ask(closing)[1]["items"]) == 2
+        assert connection.recv(1) == b""
 
 
 def test_pipelined_requests_are_answered_in_order(server: "Live") -> None:

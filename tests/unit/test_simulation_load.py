@@ -1,5 +1,6 @@
 """The load's connections: who waits for an answer, for how long, and what comes of it."""
 
+import math
 import socket
 import threading
 import time
@@ -30,9 +31,9 @@ class Shop:
             except OSError:
                 return
 
-    def lines(self, most: int) -> Lines:
+    def lines(self, pages: int, records: int = 0) -> Lines:
         """Connections to it, all of them accepted."""
-        lines = Lines(self.port, most)
+        lines, most = Lines(self.port, pages, records), pages + records
         self._lines.append(lines)
         for _ in range(1000):
             if len(self.accepted) == most:
@@ -62,11 +63,13 @@ def shop() -> Iterator[Shop]:
     shop.close()
 
 
-def ask(lines: Lines, until_s: float | None = None) -> list[tuple[int, bytes]]:
+def ask(
+    lines: Lines, until_s: float = math.inf, *, of_page: bool = True
+) -> list[tuple[int, bytes]]:
     """Send a request; what is heard of it."""
     heard: list[tuple[int, bytes]] = []
-    limit = () if until_s is None else (until_s,)
-    lines.send(b"GET / HTTP/1.1\r\n\r\n", lambda *answer: heard.append(answer), *limit)
+    request = b"GET / HTTP/1.1\r\n\r\n"
+    lines.send(request, lambda *answer: heard.append(answer), until_s, of_page=of_page)
     return heard
 
 
@@ -74,20 +77,20 @@ def test_an_answer_frees_its_connection(shop: Shop):
     lines = shop.lines(1)
     heard = ask(lines)
     assert lines.busy
-    assert not lines.free()
+    assert not lines.free(of_page=True)
     shop.answer(ANSWER[:20])
     lines.wait(5)
     assert heard == []
     shop.answer(ANSWER[20:])
     lines.wait(5)
     assert heard == [(200, b"ok")]
-    assert lines.free()
+    assert lines.free(of_page=True)
     assert not lines.busy
 
 
 def test_a_page_is_given_up_on_and_a_record_is_not(shop: Shop):
-    lines = shop.lines(2)
-    page, record = ask(lines, until_s=2.0), ask(lines)
+    lines = shop.lines(1, 1)
+    page, record = ask(lines, until_s=2.0), ask(lines, of_page=False)
     lines.give_up(1.9)
     assert (page, record) == ([], [])
     lines.give_up(2.0)
@@ -108,9 +111,15 @@ def test_a_connection_that_breaks_is_no_answer(shop: Shop):
     assert not lines.busy
 
 
-def test_connections_are_kept_for_others(shop: Shop):
-    lines = shop.lines(2)
-    assert lines.free(1)
+def test_records_take_no_connection_of_a_page(shop: Shop):
+    lines = shop.lines(1, 1)
+    ask(lines, of_page=False)
+    assert not lines.free(of_page=False)
+    assert lines.free(of_page=True)
     ask(lines)
-    assert lines.free()
-    assert not lines.free(1)
+    assert not lines.free(of_page=True)
+    shop.answer(ANSWER)
+    while lines.busy:
+        lines.wait(5)
+    assert lines.free(of_page=False)
+    assert lines.free(of_page=True)

@@ -47,6 +47,7 @@ class Fall(NamedTuple):
     reason: str
 
 
+FRESH: Final = Fall(None, "")
 LOADING: Final = Fall("static", "loading")
 """The one step there is before the log is folded."""
 
@@ -62,7 +63,7 @@ def descend(rule: SlotRule, behind: str, waited_ms: float, hurry: bool) -> Itera
     elif waited_ms + _DECIDING_MS > rule.deadline_ms:
         yield Fall("popular", "deadline")
     else:
-        yield Fall("stale", behind) if behind else Fall(None, "")
+        yield Fall("stale", behind) if behind else FRESH
         yield Fall("popular", "error")
     yield Fall("static", "error")
 

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 import msgspec
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from onhand.contracts.answers import IngestReport, Recommendation
+from onhand.contracts.answers import IngestReport
 from onhand.contracts.batch import parse_recommend
 from onhand.contracts.errors import OnhandError, Unknown
 from onhand.contracts.formats import parse_in_steps
@@ -40,6 +40,8 @@ class HotRoutes:
         self._metrics = service.metrics
         self._monitor = service.monitor
         self._encode = msgspec.json.Encoder().encode
+        self._headers: list[Header] = []
+        self._header_lines = b""
         self._slots = {(_RECOMMEND + slot).encode(): slot for slot in SLOTS}
         self._exact: dict[str, ASGIApp] = {
             "/v1/events": partial(self._ingest, ("POST",), "events"),
@@ -71,10 +73,12 @@ class HotRoutes:
             request = parse_recommend_query(slot, query)
         except OnhandError:
             return None
-        body = self._encode(self._decide(request))
+        body = self._decide(request)
         self._metrics.requests["/v1/recommend/{slot}", 200] += 1
-        head = b"".join([b"%b: %b\r\n" % header for header in headers])
-        answer = _HEAD % (head, len(body) + 1, body)
+        if headers is not self._headers:  # a new list each second
+            self._headers = headers
+            self._header_lines = b"".join([b"%b: %b\r\n" % header for header in headers])
+        answer = _HEAD % (self._header_lines, len(body) + 1, body)
         self._metrics.page_seconds.observe(perf_counter() - began_s)
         return answer
 
@@ -91,7 +95,7 @@ class HotRoutes:
                 request = await self._read_recommend(slot, scope, receive)
             else:
                 raise method_not_allowed(method, ("GET", "HEAD", "POST"))
-            body = self._encode(self._decide(request))
+            body = self._decide(request)
         except OnhandError as error:
             status = error.status
             await send_problem(send, error)
@@ -104,16 +108,16 @@ class HotRoutes:
         refuse_query(scope)
         return parse_recommend(await self._service.read_body(scope, receive), slot)
 
-    def _decide(self, request: RecommendRequest) -> Recommendation:
+    def _decide(self, request: RecommendRequest) -> bytes:
         monitor = self._monitor
-        answer = self._engine.decide(
+        answer, body = self._engine.decide_as_json(
             request,
             self._service.now_ms(),
             monitor.waited_s * 1000,
             monitor.delay_s > PAGE_DELAY_S,
         )
         self._metrics.decisions[answer.tier, answer.degraded] += 1
-        return answer
+        return body
 
     async def _similar(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         began_s = perf_counter()

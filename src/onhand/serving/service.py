@@ -433,7 +433,7 @@ class Service:
         self.metrics.counters["onhand_items_kept_off"] = (
             "Items that live facts kept off pages, by reason.",
             "reason",
-            lambda: dict(self.engine.kept_off),
+            lambda: self.engine.kept_off,
         )
         self.metrics.counters["onhand_records_unlisted"] = (
             "Records that name an item which is not in the catalogue.",

@@ -54,8 +54,8 @@ PAGE_ITEMS: Final = 10
 TICK_S: Final = 0.01
 BATCH: Final = 500
 FIRST_LINES: Final = 64
-KEPT_LINES: Final = 64
-"""Connections for records alone, so that a server slow with pages still gets them."""
+RECORD_LINES: Final = 64
+"""Requests with records that may wait at a time: neither they nor pages take the others' room."""
 PATIENCE_S: Final = 2.0
 """A visitor who has seen nothing for so long is gone: the page has failed."""
 AGAIN_S: Final = 0.5
@@ -93,10 +93,10 @@ class Orders(Struct, frozen=True):
 
 
 class _Line:
-    """One kept-alive connection; one exchange at a time. `done` takes its answer, status 0 for
-    none, which is given up on at `until_s`."""
+    """One kept-alive connection; one exchange at a time, of a page or of records. `done` takes its
+    answer, status 0 for none, which is given up on at `until_s`."""
 
-    __slots__ = ("buffer", "done", "socket", "until_s")
+    __slots__ = ("buffer", "done", "of_page", "socket", "until_s")
 
     def __init__(self, port: int) -> None:
         self.socket = socket.create_connection((HOST, port), timeout=PATIENCE_S)
@@ -104,30 +104,35 @@ class _Line:
         self.socket.setblocking(False)
         self.buffer = b""
         self.done: _Done | None = None
+        self.of_page = False
         self.until_s = inf
 
 
 class Lines:
-    """The connections, and the waiting for any of them."""
+    """The connections, and the waiting for any of them: for so many pages at a time, and as many
+    requests with records."""
 
-    def __init__(self, port: int, most: int) -> None:
-        self._port, self._most = port, most
+    def __init__(self, port: int, pages: int, records: int) -> None:
+        self._port = port
+        self._room = {True: pages, False: records}
         self._poll = select.epoll()
         self._all: dict[int, _Line] = {}
         self._idle: list[_Line] = []
-        for _ in range(min(FIRST_LINES, most)):
+        for _ in range(min(FIRST_LINES, pages + records)):
             self._idle.append(self._open())
 
-    def free(self, kept: int = 0) -> bool:
-        """Whether a request can be sent at once, and `kept` more after it."""
-        return len(self._all) - len(self._idle) < self._most - kept
+    def free(self, *, of_page: bool) -> bool:
+        """Whether a page can be asked for at once, or records sent."""
+        return self._room[of_page] > 0
 
     @property
     def busy(self) -> bool:
         """Whether an answer is waited for."""
         return len(self._idle) < len(self._all)
 
-    def send(self, request: bytes, done: _Done, until_s: float = inf) -> None:
+    def send(
+        self, request: bytes, done: _Done, until_s: float = inf, *, of_page: bool = False
+    ) -> None:
         """Send a request on the connection that was used last; `done` hears the answer, or at
         `until_s` that there is none."""
         try:
@@ -135,7 +140,8 @@ class Lines:
         except OSError:
             done(0, b"")
             return
-        line.done, line.until_s = done, until_s
+        line.done, line.until_s, line.of_page = done, until_s, of_page
+        self._room[of_page] -= 1
         self._write(line, request)
 
     def wait(self, seconds: float) -> None:
@@ -191,7 +197,7 @@ class Lines:
             line.buffer = data
             return
         line.buffer = b""
-        done, line.done = line.done, None
+        done = self._finish(line)
         if keep:
             self._idle.append(line)
         else:
@@ -209,8 +215,16 @@ class Lines:
             if line in self._idle:
                 self._idle.remove(line)
             return
+        done = self._finish(line)
+        if done is not None:
+            done(0, b"")
+
+    def _finish(self, line: _Line) -> _Done | None:
+        """Note that an exchange is over; return who hears of it."""
         done, line.done = line.done, None
-        done(0, b"")
+        if done is not None:
+            self._room[line.of_page] += 1
+        return done
 
 
 class Load:
@@ -245,7 +259,7 @@ class Load:
     def run(self, tell: Callable[[Struct], None]) -> None:
         """Play; `tell` hears of each second, and the total."""
         self._stock_up()
-        self._lines = Lines(self._orders.port, self._orders.connections + KEPT_LINES)
+        self._lines = Lines(self._orders.port, self._orders.connections, RECORD_LINES)
         gc.collect()
         gc.disable()  # a run is bounded, and a collection is a pause that is not the server's
         self._zero_s, self._processor_s = monotonic() + 0.05, process_time()
@@ -278,7 +292,7 @@ class Load:
             waiting.append(self._next_read)
             self._score.note_lag(now_s - self._next_read[0])
             self._next_read = next(self._reads, None)
-        while waiting and self._lines.free(KEPT_LINES):
+        while waiting and self._lines.free(of_page=True):
             self._ask_page(waiting.popleft())
         while waiting and waiting[0][0] < now_s - self._orders.waits_s:
             self._score.fail(waiting.popleft()[0])
@@ -306,7 +320,7 @@ class Load:
                 heappush(self._clicks, click)
 
         request = self._page_request(slot, visitor, seed, country)
-        self._lines.send(request, answered, asked_s + PATIENCE_S)
+        self._lines.send(request, answered, asked_s + PATIENCE_S, of_page=True)
 
     def _page_request(self, slot: int, visitor: int, seed: str, country: str) -> bytes:
         customers = self._shop.customers
@@ -335,7 +349,7 @@ class Load:
                 self._happen("click", visitor, clicked)
         while self._again and self._again[0][0] <= now_s:
             self._events += self._again.popleft()[1]
-        while self._events and self._lines.free():
+        while self._events and self._lines.free(of_page=False):
             batch, self._events = self._events[:BATCH], self._events[BATCH:]
             self._send_events(batch, now_s)
         if not self._sent_changes and now_s >= self._changes_from_s:
