@@ -60,10 +60,11 @@ def make_queries(
 ) -> NDArray[np.float32]:
     """What sessions are about: decayed sums of one to six items of one to three shelves."""
     rng = np.random.default_rng(3)
+    among = shelf[:100_000]
     queries = np.zeros((count, DIMENSIONS), np.float32)
     for query in queries:
         for _ in range(rng.integers(1, 4)):
-            alike = np.flatnonzero(shelf[:100_000] == shelf[rng.integers(1, 100_000)])
+            alike = np.flatnonzero(among == among[rng.integers(1, len(among))])
             for row in rng.choice(alike, rng.integers(1, 3)):
                 query *= 13 / 16
                 query += floats[row]
@@ -121,20 +122,20 @@ def own_searches(
     add(near, items, shop, np.arange(1, 2))
     rows = np.arange(2, count)
     add_us = each_us(add, near, items, shop, rows, count=count)
-    memory = content.make_memory(count)
 
-    def search(query: NDArray[Any], probed: int) -> NDArray[Any]:
+    def search(query: NDArray[Any], compared: int) -> NDArray[Any]:
+        item, product = np.zeros(content.QUOTA, np.int64), np.zeros(content.QUOTA, np.int64)
         found = content.nearest(
             near.centroid, near.size, near.member, near.vectors, shop.clusters[0], items.blocked,
-            query, -(2**40), probed, memory.near, memory.item, memory.product,
+            query, -(2**40), compared, item, product,
         )  # fmt: skip
-        return memory.item[:found].copy()
+        return item[:found]
 
     aims = np.rint(queries * LENGTH).astype(np.int8)
     used = int(shop.clusters[0])
     mb = {"mb": (near.vectors[0].nbytes + near.member[0].nbytes) * used / 1e6}
     every = measure(lambda query: search(query, count), aims, truth)
-    some = measure(lambda query: search(query, content.PROBED), aims, truth)
+    some = measure(lambda query: search(query, content.MANY), aims, truth)
     gone = np.random.default_rng(2).choice(rows, 1_000, replace=False)
     delete(near, items, shop, gone[:1])
     delete_us = each_us(delete, near, items, shop, gone[1:], count=len(gone) - 1)

@@ -20,7 +20,7 @@ from onhand.retrieval.first_pass import find, make_scratch
 from onhand.retrieval.listed import NO_LIST, Listed
 from onhand.retrieval.pool import make_pool
 from onhand.retrieval.sight import find_visitor, sight_of
-from onhand.retrieval.sources import NEIGHBOURS
+from onhand.retrieval.sources import GATHERED
 from onhand.state.state import Limits, State
 from streams import START_MS
 
@@ -97,11 +97,11 @@ worlds = st.builds(
     st.lists(changes, max_size=60),
 )
 weights = st.lists(
-    st.sampled_from([0.0, 0.3, 1.0]), min_size=3 * NEIGHBOURS, max_size=3 * NEIGHBOURS
+    st.sampled_from([0.0, 0.3, 1.0]), min_size=3 * len(GATHERED), max_size=3 * len(GATHERED)
 )
 plans = st.builds(
     lambda values, repeat, share: Plan(
-        np.arange(NEIGHBOURS), np.array(values).reshape(3, NEIGHBOURS), repeat, share
+        np.array(GATHERED), np.array(values).reshape(3, -1), repeat, share
     ),
     weights,
     st.booleans(),

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from onhand.contracts.records import Item, ItemDelete, ItemPatch, Record
-from onhand.retrieval.content import QUOTA, make_memory, nearest
+from onhand.retrieval.content import QUOTA, nearest
 from onhand.state.clusters import CAPACITY, LEAST
 from onhand.state.state import Limits, State
 from streams import content
@@ -86,13 +86,13 @@ def test_identical_items_do_not_keep_a_cluster_from_splitting():
     assert check(state) > 1
 
 
-@pytest.mark.parametrize("probed", [ITEMS, 200])
+@pytest.mark.parametrize("compared", [ITEMS, 200])
 def test_the_nearest_are_found_and_what_must_not_be_shown_is_not(
-    records: list[Record], probed: int
+    records: list[Record], compared: int
 ):
     state = folded(records)
     used, clusters = int(state.shop.clusters[0]), state.cluster
-    memory = make_memory(LIMITS.items)
+    item, product = np.zeros(QUOTA, np.int64), np.zeros(QUOTA, np.int64)
     shown = np.flatnonzero(state.item.cluster)
     shares: list[float] = []
     for row in shown[::37]:
@@ -101,10 +101,10 @@ def test_the_nearest_are_found_and_what_must_not_be_shown_is_not(
         wanted = np.sort(products)[-QUOTA:]
         found = nearest(
             clusters.centroid, clusters.size, clusters.member, clusters.vectors, used,
-            state.item.blocked, query, -(2**40), probed, memory.near, memory.item, memory.product,
+            state.item.blocked, query, -(2**40), compared, item, product,
         )  # fmt: skip
-        assert not state.item.blocked[memory.item[:found]].any()
-        assert found == len(set(memory.item[:found].tolist()))
-        exact = (memory.product[:found] >= wanted[0]).sum() / QUOTA
+        assert not state.item.blocked[item[:found]].any()
+        assert found == len(set(item[:found].tolist()))
+        exact = (product[:found] >= wanted[0]).sum() / QUOTA
         shares.append(exact)
-    assert np.mean(shares) == 1.0 if probed == ITEMS else np.mean(shares) > 0.8
+    assert np.mean(shares) == 1.0 if compared == ITEMS else np.mean(shares) > 0.8

@@ -93,6 +93,21 @@ def test_a_new_item_leaves_its_places_when_its_time_is_over():
     over_http(test)
 
 
+def test_the_product_page_of_a_new_item_shows_what_is_like_it():
+    async def test(client: httpx.AsyncClient) -> None:
+        await tell(client, *[click(f"v{n % 9}", f"novel{n % 12}") for n in range(90)])
+        new = {"id": "new", "title": "Sturdy mug, new", "category": KINDS["mug"], "stock": 5}
+        assert (await client.put("/v1/items", json=[new])).status_code == 202
+        gone = {"item": "mug3", "stock": 0}
+        assert (await client.post("/v1/signals", json=[gone])).status_code == 202
+        for path in ("/v1/recommend/product?item=new&n=11", "/v1/similar/new?n=11"):
+            items = (await client.get(path)).json()["items"]
+            assert {item["id"] for item in items} == {f"mug{n}" for n in range(12)} - {"mug3"}
+            assert {item["source"] for item in items} == {"content"}
+
+    over_http(test)
+
+
 def test_one_click_changes_the_page_of_a_brand_new_visitor():
     async def test(client: httpx.AsyncClient) -> None:
         walks = [(f"w{n}", f"{kind}{place}") for n in range(4) for kind in KINDS

@@ -16,6 +16,7 @@ from onhand.contracts.requests import RecommendRequest
 from onhand.decision.slots import Plan
 from onhand.decision.tiers import TIERS, find_tier
 from onhand.kernel import Array, short_kernel
+from onhand.retrieval.content import FEW
 from onhand.retrieval.filters import NO_FILTER, compile_filter
 from onhand.retrieval.foresight import foresee, release
 from onhand.retrieval.gather import gather
@@ -94,7 +95,7 @@ def choose(
     share = LIVE_SHARE if rows.shape[0] else 1.0
     gather(
         candidates, parts, place, size, sight, visitor, now_ms, plan.codes, plan.weights[known],
-        share, plan.new_ms,
+        share, plan.new_ms, FEW,
     )  # fmt: skip
     lets, per_brand, per_category, variety = conditions
     program, listed_rows = lets

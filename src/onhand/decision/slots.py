@@ -26,6 +26,7 @@ from onhand.retrieval.sources import (
     NEWEST,
     POPULAR,
     POPULAR_IN_COUNTRY,
+    SEED_CONTENT,
     SEED_COPURCHASES,
     SEED_TRANSITIONS,
     TRANSITIONS,
@@ -81,6 +82,7 @@ PLANS: Final[dict[Slot, Plan]] = {
         {
             SEED_TRANSITIONS: 1.0,
             SEED_COPURCHASES: 0.8,
+            SEED_CONTENT: 0.3,
             TRANSITIONS: 0.3,
             POPULAR_IN_COUNTRY: 0.05,
             POPULAR: 0.05,
@@ -98,5 +100,7 @@ PLANS: Final[dict[Slot, Plan]] = {
         repeat_bought=False,
     ),
 }
-SIMILAR: Final = make_plan({SEED_TRANSITIONS: 1.0, SEED_COPURCHASES: 1.0}, repeat_bought=True)
+SIMILAR: Final = make_plan(
+    {SEED_TRANSITIONS: 1.0, SEED_COPURCHASES: 1.0, SEED_CONTENT: 0.5}, repeat_bought=True
+)
 """What `similar` answers by: the item alone, whoever asks."""

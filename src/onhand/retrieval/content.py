@@ -1,57 +1,38 @@
-"""Items that are like what the session is about: the nearest content vectors.
+"""Items that are like what the session is about, or like one item: the nearest content vectors.
 
-The clusters (`state.clusters`) whose centroids are nearest are looked through, until `PROBED`
-vectors have been compared: in a catalogue of fewer that is all of them. `bench/vectors.py` measures
-what is missed beyond. Additions, deletions and barriers hold at once.
+The clusters (`state.clusters`) whose centroids are nearest are looked through, until so many
+vectors have been compared: `MANY` for a ranker, which is all of a catalogue of no more, `FEW` for
+a page. `bench/vectors.py` measures what is missed. Additions, deletions and barriers hold at once.
 """
 
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from onhand.kernel import Array, kernel
 from onhand.retrieval.interest import FIT
 from onhand.retrieval.pool import offer, settle
-from onhand.state.clusters import most_clusters
-from onhand.state.content import DIMENSIONS, LENGTH, dot
+from onhand.state.content import LENGTH, dot
 
-__all__ = ["PROBED", "ContentMemory", "content", "make_memory", "nearest"]
+__all__ = ["FEW", "MANY", "content", "nearest"]
 
 QUOTA: Final = 96
-PROBED: Final = 32_768
+MANY: Final = 32_768
+FEW: Final = 2_048
 _SEEN: Final = np.iinfo(np.int64).min
-
-
-class ContentMemory(NamedTuple):
-    """Working memory of one thread."""
-
-    direction: NDArray[np.int8]  # (64,)
-    near: NDArray[np.int64]  # (clusters,): products of the centroids with the direction
-    item: NDArray[np.int64]  # the nearest, best first
-    product: NDArray[np.int64]
-
-
-def make_memory(items: int) -> ContentMemory:
-    """Return memory for so many rows."""
-    return ContentMemory(
-        np.zeros(DIMENSIONS, np.int8),
-        np.zeros(most_clusters(items), np.int64),
-        np.zeros(QUOTA, np.int64),
-        np.zeros(QUOTA, np.int64),
-    )
 
 
 @kernel
 def content(
     candidates: Array, parts: Array, place: Array, size: Array, blocked: Array, centroid: Array,
     count: Array, member: Array, vectors: Array, clusters: int, direction: Array, length: float,
-    near: Array, item: Array, product: Array, source: int, weight: float,
+    compared: int, source: int, weight: float,
 ) -> None:  # fmt: skip
     """Offer the items nearest to a direction of a `length` above 0, by their cosine."""
     floor = int(FIT * LENGTH * length)
+    item, product = np.zeros(QUOTA, np.int64), np.zeros(QUOTA, np.int64)
     found = nearest(
-        centroid, count, member, vectors, clusters, blocked, direction, floor, PROBED, near, item,
+        centroid, count, member, vectors, clusters, blocked, direction, floor, compared, item,
         product,
     )  # fmt: skip
     for at in range(found):
@@ -62,19 +43,20 @@ def content(
 @kernel
 def nearest(
     centroid: Array, count: Array, member: Array, vectors: Array, clusters: int, blocked: Array,
-    direction: Array, floor: int, probed: int, near: Array, item: Array, product: Array,
+    direction: Array, floor: int, compared: int, item: Array, product: Array,
 ) -> int:  # fmt: skip
     """Write the items with the greatest products above `floor`, best first, of the nearest
-    clusters with at least `probed` items between them; return how many."""
+    clusters with at least `compared` items between them; return how many."""
+    near = np.zeros(clusters, np.int64)
     for cluster in range(clusters):
         near[cluster] = dot(centroid[cluster], direction)
-    found, compared = 0, 0
+    found = looked = 0
     for _ in range(clusters):
-        if compared >= probed:
+        if looked >= compared:
             break
-        cluster = near[:clusters].argmax()
+        cluster = near.argmax()
         near[cluster] = _SEEN
-        compared += count[cluster]
+        looked += count[cluster]
         found, floor = look_through(
             vectors[cluster], member[cluster], count[cluster], blocked, direction, floor, item,
             product, found,

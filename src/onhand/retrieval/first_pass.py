@@ -12,14 +12,12 @@ from numpy.typing import NDArray
 
 from onhand.kernel import Array, entry_kernel, kernel
 from onhand.retrieval.arrivals import NEW_MS
-from onhand.retrieval.content import ContentMemory, content
-from onhand.retrieval.content import make_memory as make_content_memory
+from onhand.retrieval.content import MANY
 from onhand.retrieval.gather import gather
-from onhand.retrieval.interest import aim
 from onhand.retrieval.neighbours import NeighbourMemory, make_memory, neighbours
 from onhand.retrieval.pool import Pool, clear, make_pool
 from onhand.retrieval.sight import Sight, Visitor
-from onhand.retrieval.sources import CONTENT, NEIGHBOURS, SOURCES
+from onhand.retrieval.sources import GATHERED, NEIGHBOURS, SOURCES
 from onhand.state.state import State
 
 __all__ = ["MOST", "SOURCES", "Found", "Scratch", "find", "make_scratch"]
@@ -28,7 +26,7 @@ MOST: Final = 500
 """Candidates, at most."""
 QUOTA: Final = 32
 """The best of each source stay, however little the others say of them."""
-_CODES: Final = np.arange(NEIGHBOURS)
+_CODES: Final = np.array(GATHERED)
 _WEIGHTS: Final = np.ones(len(_CODES))
 
 
@@ -47,7 +45,6 @@ class Scratch(NamedTuple):
 
     pool: Pool
     neighbours: NeighbourMemory
-    content: ContentMemory
 
 
 def make_scratch(state: State) -> Scratch:
@@ -56,7 +53,6 @@ def make_scratch(state: State) -> Scratch:
     return Scratch(
         make_pool(len(ring), parts=True),
         make_memory(len(ring), len(recent), ring.shape[1], recent.shape[1]),
-        make_content_memory(len(ring)),
     )
 
 
@@ -68,8 +64,8 @@ def find(state: State, sight: Sight, visitor: Visitor, now_ms: int, scratch: Scr
     """
     pool = scratch.pool
     found = first_pass(
-        pool, scratch.neighbours, scratch.content, sight, state.item, state.session,
-        state.cluster, state.shop, visitor, _CODES, _WEIGHTS, now_ms,
+        pool, scratch.neighbours, sight, state.item, state.session, state.shop, visitor, _CODES,
+        _WEIGHTS, now_ms,
     )  # fmt: skip
     chosen = pool.chosen[:found]
     candidates = pool.candidates[chosen]
@@ -78,14 +74,16 @@ def find(state: State, sight: Sight, visitor: Visitor, now_ms: int, scratch: Scr
 
 @entry_kernel
 def first_pass(
-    pool: Any, memory: Any, near: Any, sight: Any, items: Any, sessions: Any, clusters: Any,
-    shop: Any, visitor: Any, codes: Array, weights: Array, now_ms: int,
+    pool: Any, memory: Any, sight: Any, items: Any, sessions: Any, shop: Any, visitor: Any,
+    codes: Array, weights: Array, now_ms: int,
 ) -> int:  # fmt: skip
     """Fill the pool, write the places of the candidates to keep, return how many."""
     candidates, parts, place, size, chosen, _page, _kept_off = pool
     blocked = sight.blocked
     clear(candidates, parts, place, size)
-    gather(candidates, parts, place, size, sight, visitor, now_ms, codes, weights, 1.0, NEW_MS)
+    gather(
+        candidates, parts, place, size, sight, visitor, now_ms, codes, weights, 1.0, NEW_MS, MANY
+    )
     anchors = sessions.recent_item[visitor.session]
     if anchors[0] == 0:
         anchors = sight.user_recent[visitor.user]
@@ -95,15 +93,6 @@ def first_pass(
         sessions.recent_item, sessions.recent_ms, shop.sessions[0], anchors, visitor.session,
         now_ms, similarity, step, counted, matched, vote, voted, heap, NEIGHBOURS, 1.0,
     )  # fmt: skip
-    direction, aimed, item, product = near
-    latest = sight.user_recent[visitor.user]
-    length = aim(sessions.interest[visitor.session], latest, items.content, direction)
-    if length > 0.0:
-        content(
-            candidates, parts, place, size, blocked, clusters.centroid, clusters.size,
-            clusters.member, clusters.vectors, shop.clusters[0], direction, length, aimed, item,
-            product, CONTENT, 1.0,
-        )  # fmt: skip
     return keep(candidates, parts, size[0], chosen)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from onhand.kernel import Array, kernel
 from onhand.retrieval.arrivals import new_arrivals
+from onhand.retrieval.content import content
 from onhand.retrieval.context import offer_context
 from onhand.retrieval.followers import follow, follow_one
 from onhand.retrieval.interest import aim
@@ -15,6 +16,7 @@ from onhand.retrieval.pool import settle
 from onhand.retrieval.popular import popular
 from onhand.retrieval.sources import (
     CART,
+    CONTENT,
     CONTEXT,
     HISTORY,
     NEW_ARRIVALS,
@@ -23,6 +25,7 @@ from onhand.retrieval.sources import (
     POPULAR_IN_COUNTRY,
     RECENT,
     REPEAT,
+    SEED_CONTENT,
     SEED_COPURCHASES,
     SEED_TRANSITIONS,
     TRANSITIONS,
@@ -30,7 +33,7 @@ from onhand.retrieval.sources import (
 )
 from onhand.retrieval.trending import trending
 from onhand.state import decay
-from onhand.state.content import DIMENSIONS
+from onhand.state.content import DIMENSIONS, LENGTH
 from onhand.state.contexts import DEVICES_AT, REFERRERS_AT, hour_row
 
 __all__ = ["gather"]
@@ -49,9 +52,11 @@ def gather(
     weights: Array,
     share: float,
     new_ms: int,
+    compared: int,
 ) -> None:
     """Run the sources `codes`, (sources,) int64, with `share` of their `weights`, (sources,)
-    float64, those of weight 0 not at all; items are new for `new_ms`."""
+    float64, those of weight 0 not at all; items are new for `new_ms`, and of the content vectors
+    about `compared` are compared."""
     unit = decay.weight_at(now_ms, sight.landmark_ms[0])
     blocked = sight.blocked
     for step in range(codes.shape[0]):
@@ -103,9 +108,36 @@ def gather(
         elif code == REPEAT:
             latest, others = sight.session_bought[visitor.session], sight.user_bought[visitor.user]
             own(candidates, parts, place, size, blocked, latest, others, code, weight)
+        elif code == CONTENT:
+            direction = np.zeros(DIMENSIONS, np.int8)
+            interest, latest = sight.interest[visitor.session], sight.user_recent[visitor.user]
+            length = aim(interest, latest, sight.content, direction)
+            offer_content(
+                candidates, parts, place, size, sight, direction, length, compared, code, weight
+            )
+        elif code == SEED_CONTENT:
+            seed = sight.content[visitor.seed]
+            length = LENGTH if seed.any() else 0.0
+            offer_content(
+                candidates, parts, place, size, sight, seed, length, compared, code, weight
+            )
         elif code == CONTEXT:
             offer_contexts(candidates, place, size, sight, visitor, now_ms, unit)
             settle(candidates, parts, size[0], code, weight)
+
+
+@kernel
+def offer_content(
+    candidates: Array, parts: Array, place: Array, size: Array, sight: Any, direction: Array,
+    length: float, compared: int, source: int, weight: float,
+) -> None:  # fmt: skip
+    """Offer what is like a direction, unless its `length` is 0: nothing is known."""
+    if length > 0.0:
+        content(
+            candidates, parts, place, size, sight.blocked, sight.centroid, sight.cluster_size,
+            sight.cluster_member, sight.cluster_vectors, sight.clusters[0], direction, length,
+            compared, source, weight,
+        )  # fmt: skip
 
 
 @kernel

@@ -53,6 +53,11 @@ class Sight(NamedTuple):
     brand: Column
     category: Column
     terms: Column
+    centroid: Column
+    cluster_size: Column
+    cluster_member: Column
+    cluster_vectors: Column
+    clusters: Column
 
 
 class Visitor(NamedTuple):
@@ -103,6 +108,11 @@ def sight_of(state: State) -> Sight:
         brand=items.brand,
         category=items.category,
         terms=items.terms,
+        centroid=state.cluster.centroid,
+        cluster_size=state.cluster.size,
+        cluster_member=state.cluster.member,
+        cluster_vectors=state.cluster.vectors,
+        clusters=state.shop.clusters,
     )
 
 

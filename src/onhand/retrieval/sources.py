@@ -7,7 +7,7 @@ in `gather`, when it takes microseconds and may be in a plan (`decision.slots`),
 
 from typing import Final
 
-__all__ = ["LABELS", "SOURCES"]
+__all__ = ["GATHERED", "LABELS", "SOURCES"]
 
 TRANSITIONS: Final = 0
 COPURCHASES: Final = 1
@@ -25,6 +25,7 @@ RECENT: Final = 12
 REPEAT: Final = 13
 NEIGHBOURS: Final = 14
 CONTENT: Final = 15
+SEED_CONTENT: Final = 16
 
 SOURCES: Final = (
     "transitions",
@@ -43,12 +44,16 @@ SOURCES: Final = (
     "repeat",
     "sessions",
     "content",
+    "seed_content",
 )
 """The sources by code."""
+GATHERED: Final = tuple(code for code in range(len(SOURCES)) if code != NEIGHBOURS)
+"""Those that `gather` runs."""
 _SHOWN: Final = {
     "cart": "copurchases",
     "seed_transitions": "transitions",
     "seed_copurchases": "copurchases",
+    "seed_content": "content",
 }
 LABELS: Final = tuple(_SHOWN.get(name, name) for name in SOURCES)
 """What an answer calls the source of an item, by code."""
