@@ -67,10 +67,9 @@ from onhand.retrieval.filters import parse_filter
 from onhand.retrieval.listed import NO_LIST
 from onhand.retrieval.pool import make_pool
 from onhand.retrieval.sight import find_visitor, sight_of
-from onhand.state import checkpoint
 from onhand.state.barriers import REASONS
 from onhand.state.lateness import Held
-from onhand.state.state import Dump, Limits, State
+from onhand.state.state import Arrays, Dump, Limits, State
 from onhand.steps import STEP_RECORDS, Steps, finish
 
 __all__ = ["DecisionRecord", "Engine"]
@@ -579,18 +578,18 @@ class Engine:
         columns = {name: recent[:, at] for at, name in enumerate(self._every_feature.names)}
         return stability(self._profile, columns)
 
-    def snapshot(self) -> Dump:
+    def room(self) -> Arrays:
+        """Return memory for a snapshot, which makes it brief; records may be applied meanwhile."""
+        return self._state.room()
+
+    def snapshot(self, room: Arrays | None = None) -> Dump:
         """Return a copy of the state, which `save` writes; nothing may be applied meanwhile."""
-        return self._state.dump()
+        return self._state.dump(room)
 
     def save(self, dump: Dump) -> None:
         """Write a checkpoint of a copied state."""
-        if self._checkpoints is not None:
-            arrays, values = dump.encode()
-            checkpoint.save(
-                self._checkpoints, dump.texts.offset, self._state.schema, arrays, values
-            )
-            self._checkpointed = dump.texts.offset
+        self._past.save(self._state, dump)
+        self._checkpointed = dump.texts.offset
 
     def close(self) -> None:
         """Checkpoint what is new, keep the lists, and let go of the files, also when that

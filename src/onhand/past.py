@@ -1,11 +1,13 @@
 """The past: the state as it was at an offset, from the nearest checkpoint and the log after it."""
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, Self
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,11 +15,16 @@ from onhand.contracts.records import Record
 from onhand.features.set import FeatureSet
 from onhand.log.port import Batch, Readable
 from onhand.state import checkpoint
-from onhand.state.state import Limits, State
+from onhand.state.state import Dump, Limits, State
 
 __all__ = ["Folding", "Past"]
 
 STEPS_WAITING: Final = 3
+_RECORD: Final = "record"
+"""What a checkpoint keeps the last record under that it has folded: the log that it is of has the
+same one there."""
+
+_logger = logging.getLogger(__name__)
 
 
 class Folding:
@@ -100,19 +107,33 @@ class Past:
         if self._checkpoints is None:
             return state
         kept = checkpoint.load_latest(self._checkpoints, state.schema, offset)
-        if kept is None:
+        if kept is None or not self._is_of_log(kept):
             return state
         return State.restore(kept.arrays, kept.values, self._limits, counts)
+
+    def _is_of_log(self, kept: checkpoint.Checkpoint) -> bool:
+        """Whether a checkpoint's last record is what the log has there."""
+        if kept.values.pop(_RECORD) == self._encoded(kept.offset):
+            return True
+        _logger.warning("the checkpoint at offset %d is of another log: passed over", kept.offset)
+        return False
+
+    def _encoded(self, offset: int) -> bytes:
+        batch = next(self._log.read(offset - 1), None)
+        return b"" if batch is None else msgspec.msgpack.encode(batch.records[0])
 
     def at(self, offset: int) -> State:
         """Return the state as of `offset`."""
         return next(self.states([offset]))
 
-    def save(self, state: State) -> None:
-        """Write a checkpoint of a state, which a start with the same features begins from."""
+    def save(self, state: State, dump: Dump | None = None) -> None:
+        """Write a checkpoint of a state, or of the copy that was made of it, which a start with the
+        same features begins from."""
         if self._checkpoints is not None:
-            arrays, values = state.dump().encode()
-            checkpoint.save(self._checkpoints, state.offset, state.schema, arrays, values)
+            dump = dump or state.dump()
+            arrays, values = dump.encode()
+            values[_RECORD] = self._encoded(dump.texts.offset)
+            checkpoint.save(self._checkpoints, dump.texts.offset, state.schema, arrays, values)
 
     def states(
         self, offsets: Iterable[int], on_progress: Callable[[int], None] | None = None

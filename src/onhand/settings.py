@@ -118,7 +118,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             description="Records after which the state is checkpointed, so that a restart "
             "folds few.",
         ),
-    ] = 500_000
+    ] = 250_000
     origins: Annotated[
         str,
         Meta(
@@ -150,7 +150,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     checkpoint_minutes: Annotated[
         float,
         Meta(gt=0, description="Minutes after which the state is checkpointed if it changed."),
-    ] = 10.0
+    ] = 5.0
 
 
 def read_settings(

@@ -2,12 +2,14 @@ import tempfile
 from itertools import pairwise
 from pathlib import Path
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
 from onhand.contracts.records import Event, Record
 from onhand.state import checkpoint
 from onhand.state.state import State
+from onhand.state.texts import decode, encode
 from streams import FEATURES, LIMITS, content, folded, streams
 
 
@@ -43,6 +45,27 @@ def test_checkpoint_and_tail_equal_the_whole_log(stream: list[Record], cut: int)
     state = State.restore(kept.arrays, kept.values, LIMITS, FEATURES.accumulators(LIMITS))
     state.apply(tail, state.offset + len(tail))
     assert content(state) == content(folded(stream))
+
+
+@given(streams, st.integers(0, 60))
+def test_a_dump_is_the_same_in_memory_that_was_made_before(stream: list[Record], cut: int):
+    state = folded(stream[:cut])
+    room = state.room()
+    state.apply(stream[cut:], len(stream))
+    arrays, values = state.dump(room).encode()
+    assert {name: array.tobytes() for name, array in arrays.items()} | values == content(state)
+
+
+def test_texts_come_back_from_their_pieces():
+    count = 3 * 4_096 + 5
+    names = [f"name{number}" for number in range(count)]
+    texts = msgspec.structs.replace(
+        folded().dump().texts, users=names, seen_young=dict.fromkeys(names), late=7
+    )
+    values = encode(texts)
+    assert max(map(len, values.values())) < 70_000
+    assert decode(values) == texts
+    assert list(decode(values).seen_young) == names
 
 
 @given(streams, streams)

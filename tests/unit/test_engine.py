@@ -203,6 +203,22 @@ def test_a_checkpoint_ahead_of_the_log_is_passed_over(tmp_path: Path):
     engine.close()
 
 
+def test_a_checkpoint_of_another_log_is_passed_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    for price in (2.0, 3.0):
+        engine = Engine.open(tmp_path, LIMITS)
+        engine.ingest([Item("mug", price=price)], START_MS)
+        engine.close()
+        for path in tmp_path.glob("log.db*"):
+            path.rename(tmp_path / f"{price}-{path.name}")
+    (tmp_path / "2.0-log.db").rename(tmp_path / "log.db")
+    engine = Engine.open(tmp_path, LIMITS)
+    assert engine.item("mug").price == 2.0
+    assert "of another log" in caplog.text
+    engine.close()
+
+
 def test_a_decision_is_kept(tmp_path: Path):
     engine = Engine.open(tmp_path, LIMITS)
     engine.ingest(SHOP, START_MS)

@@ -253,7 +253,7 @@ def test_a_checkpoint_is_taken_after_so_many_records(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         for _ in range(4):
             await site.post(VIEW, VIEW, VIEW)
-        for _ in range(100):
+        for _ in range(200):
             if any(tmp_path.rglob("*.checkpoint")):
                 return
             await asyncio.sleep(0.02)

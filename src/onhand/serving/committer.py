@@ -25,6 +25,7 @@ from onhand.engine import Engine
 from onhand.serving.loop import LoopMonitor
 from onhand.serving.metrics import Metrics
 from onhand.settings import Settings
+from onhand.state.state import Arrays
 from onhand.steps import Steps
 
 __all__ = ["Committer"]
@@ -67,6 +68,7 @@ class Committer:
         self._broken: Unavailable | None = None
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="commit")
         self._saving: asyncio.Task[None] | None = None
+        self._room: asyncio.Task[Arrays] | None = None
         self._saved_offset = 0
         self._saved_at_s = time.monotonic()
 
@@ -111,8 +113,9 @@ class Committer:
                 await self._write(self._take())
             if self._checkpoint_due():
                 await self._checkpoint()
-        if self._saving is not None:
-            await self._saving
+        for task in (self._room, self._saving):
+            if task is not None:
+                await task
         self._disk.shutdown()
 
     def close(self) -> None:
@@ -190,10 +193,16 @@ class Committer:
         )
 
     async def _checkpoint(self) -> None:
-        """Copy the state while nothing folds; write the copy while writing goes on."""
+        """Copy the state while nothing folds; make the memory for it before, and write it after,
+        while writing goes on."""
+        if self._room is None:
+            self._room = asyncio.create_task(asyncio.to_thread(self._engine.room))
+        if not self._room.done():
+            return
+        room, self._room = self._room.result(), None
         offset = self._engine.offset
         self._saved_offset, self._saved_at_s = offset, time.monotonic()
-        snapshot = await asyncio.to_thread(self._engine.snapshot)
+        snapshot = await asyncio.to_thread(self._engine.snapshot, room)
         gc.freeze()  # what came since the last one is for good
 
         async def save() -> None:

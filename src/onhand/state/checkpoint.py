@@ -18,6 +18,8 @@ app can be prepared while the old one serves, and the old one can be started aga
 
 import hashlib
 import logging
+import math
+import mmap
 import os
 import shutil
 import zlib
@@ -44,7 +46,8 @@ Array = NDArray[np.generic]
 
 
 class Checkpoint(NamedTuple):
-    """State as of `offset`. The arrays are the reader's own, and writable."""
+    """State as of `offset`. The arrays are the reader's own, and writable: the file is mapped, and
+    what is written to them stays in memory."""
 
     offset: int
     arrays: dict[str, Array]
@@ -169,22 +172,26 @@ def _read(file: BufferedReader, schema: str) -> Checkpoint:
     footer, content_bytes = _read_footer(file)
     if footer.schema != schema:
         raise _Unusable(f"its schema is {footer.schema!r}, this version's is {schema!r}")
-    arrays = {part.name: np.empty(part.shape, np.dtype(part.dtype)) for part in footer.arrays}
-    values = {part.name: bytearray(part.length) for part in footer.values}
-    parts = [_bytes_of(array) for array in arrays.values()]
-    parts += [memoryview(value) for value in values.values()]
-    if sum(len(part) for part in parts) != content_bytes:
+    sizes = [np.dtype(part.dtype).itemsize * math.prod(part.shape) for part in footer.arrays]
+    if sum(sizes) + sum(part.length for part in footer.values) != content_bytes:
         raise _Unusable("its size is not what its footer says")
-    file.seek(len(_MAGIC))
+    mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    content = memoryview(mapped)[len(_MAGIC) : len(_MAGIC) + content_bytes]
     crc = 0
-    for part in parts:
-        for chunk in _chunks(part):
-            if file.readinto(chunk) != len(chunk):
-                raise _Unusable("it is cut off")
-            crc = zlib.crc32(chunk, crc)
+    for chunk in _chunks(content):
+        crc = zlib.crc32(chunk, crc)
     if crc != footer.crc:
         raise _Unusable("its checksum does not match")
-    return Checkpoint(footer.offset, arrays, {name: bytes(value) for name, value in values.items()})
+    at = 0
+    arrays: dict[str, Array] = {}
+    for part, size in zip(footer.arrays, sizes, strict=True):
+        arrays[part.name] = np.ndarray(part.shape, np.dtype(part.dtype), content, at)
+        at += size
+    values: dict[str, bytes] = {}
+    for part in footer.values:
+        values[part.name] = bytes(content[at : at + part.length])
+        at += part.length
+    return Checkpoint(footer.offset, arrays, values)
 
 
 def _read_footer(file: BufferedReader) -> tuple[_Footer, int]:
