@@ -1,11 +1,12 @@
 """Does a page cost more for a visitor with a long history, or in a large shop?
 
-    .venv/bin/python bench/power_user.py [--small 10000 --large 999000] [--pages 20000] [--json]
+    .venv/bin/python bench/power_user.py [--small 10000 --large 999000] [--pages 20000]
+        [--data FOLDER] [--json]
 
 Real servers, read over HTTP on one connection each, in turns page by page, so that whatever else
 the machine does is in both alike: first a visitor with 10,000 events and one with 10, then a
 catalogue of 10,000 items and one of a million (less a thousand: rows are bounded). The large shop
-takes some minutes to load.
+takes some minutes to load; with `--data` the shops stay there and are not loaded again.
 """
 
 import argparse
@@ -122,13 +123,16 @@ def main() -> None:
     parser.add_argument("--small", type=int, default=10_000)
     parser.add_argument("--large", type=int, default=999_000)
     parser.add_argument("--pages", type=int, default=20_000)
+    parser.add_argument("--data", help="folder to keep the shops in")
     parser.add_argument("--json", action="store_true", help="results as JSON on the last line")
     options = parser.parse_args()
     strangers = [f"s{visit * 7919 % VISITS}" for visit in range(VISITS)]
     with tempfile.TemporaryDirectory() as folder:
-        small, large = Path(folder) / "small", Path(folder) / "large"
-        load(small, options.small)
-        load(large, options.large)
+        kept = Path(options.data or folder)
+        small, large = kept / f"{options.small}", kept / f"{options.large}"
+        for shop, count in ((small, options.small), (large, options.large)):
+            if not shop.exists():
+                load(shop, count)
         with onhand(small) as small_port, onhand(large) as large_port:
             both = [small_port, small_port]
             by_history = compare(both, [["heavy"], ["light"]], options.pages)

@@ -145,7 +145,7 @@ def _print_candidates(told: dict[str, Any]) -> None:
     table = Table(
         title=f"{told['decision']}: {told['slot']} as of {told['as_of']}, {told['model']}, {same}"
     )
-    for heading in ("place", "item", "score", "parts", "dropped", "features that are not 0"):
+    for heading in ("place", "item", "score", "parts", "gone", "dropped", "features not 0"):
         table.add_column(heading)
     for each in told["candidates"]:
         table.add_row(
@@ -153,6 +153,7 @@ def _print_candidates(told: dict[str, Any]) -> None:
             each["item"],
             f"{each['score']:.4f}",
             " ".join(f"{name} {part:.3f}" for name, part in each["parts"].items()),
+            f"{each['gone_chance']:.2f}" if each["gone_chance"] else "",
             each["dropped"] or "",
             " ".join(f"{name} {value:g}" for name, value in each["features"].items() if value),
         )
