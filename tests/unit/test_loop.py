@@ -3,7 +3,7 @@ from time import perf_counter
 
 import pytest
 
-from onhand.contracts.records import Event, Item
+from onhand.contracts.records import Event, Item, Signal
 from onhand.engine import Engine
 from onhand.log.memory import MemoryLog
 from onhand.serving.committer import Committer
@@ -128,6 +128,33 @@ def test_a_request_is_answered_before_the_rest_of_its_group_is_folded():
     assert told == [1901]
     assert offset_then < 1901
     assert monitor.longest()["fold"] > 0
+
+
+def test_signals_pass_the_events_that_wait():
+    engine = Engine(MemoryLog(), limits=LIMITS)
+    engine.load()
+    engine.ingest([Item("a", stock=1)], START_MS)
+    committer = Committer(
+        engine, Settings(commit_records=10), Metrics(), LoopMonitor(), lambda: START_MS,
+        asyncio.Lock(), lambda _: None,
+    )  # fmt: skip
+    events = [Event("view", session="s", time=START_MS) for _ in range(10)]
+
+    async def run() -> tuple[int, int, float, float]:
+        waiting = [asyncio.create_task(committer.submit(events)) for _ in range(3)]
+        signal = asyncio.create_task(committer.submit([Signal("a", stock=0)], urgent=True))
+        await asyncio.sleep(0.01)
+        wait_s = committer.wait_s
+        writer = asyncio.create_task(committer.run())
+        sold_out, (first, *_) = await signal, await asyncio.gather(*waiting)
+        committer.close()
+        await writer
+        return sold_out.offset, first.offset, wait_s, committer.wait_s
+
+    sold_out, first, wait_s, wait_after_s = asyncio.run(run())
+    assert (sold_out, first) == (2, 12)
+    assert wait_s > 0.005
+    assert wait_after_s == 0.0
 
 
 @pytest.mark.parametrize("records", [0, 1, STEP_RECORDS, STEP_RECORDS + 1])

@@ -1,19 +1,23 @@
 """One thread beside the event loop, which can be left behind.
 
 A pool's thread is waited for when the process ends, and a call cannot be taken back: a model that
-hangs would keep the server from stopping. This thread ends with the process whatever it does.
+hangs would keep the server from stopping. This thread ends with the process whatever it does, and
+lets the loop and the disk go first where there are too few processors.
 """
 
 import asyncio
 import contextlib
+import os
 import threading
 import time
 from collections.abc import Callable
 from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 __all__ = ["Aside"]
 
+_NICE: Final = 10
+"""Of Linux: this many levels behind the other threads."""
 _T = TypeVar("_T")
 _Call = tuple[Callable[[], Any], "asyncio.Future[Any]", asyncio.AbstractEventLoop]
 _Calls = SimpleQueue[_Call | None]
@@ -47,6 +51,7 @@ class Aside:
             self._calls = None
 
     def _work(self, calls: _Calls) -> None:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
         while (call := calls.get()) is not None:
             function, done, loop = call
             result: Any = None

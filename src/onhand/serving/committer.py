@@ -3,6 +3,9 @@
     submit ─▶ queue ─▶ admit ─▶ commit ─▶ apply ─▶ each request's report
               bounded  loop     thread    loop
 
+Signals are urgent: under overload they pass the events that wait, because every page until they
+are folded may show what is gone.
+
 One task does it all, one group at a time, so what it awaits never overlaps: no fold runs while
 the state is copied for a checkpoint. Page reads go on during the fsync and between the steps of
 the others. A request is answered after its records are durable and applied, never before.
@@ -62,6 +65,8 @@ class Committer:
         self._folding = folding
         self._on_folded = on_folded
         self._queue: deque[_Waiting] = deque()
+        self._urgent: deque[_Waiting] = deque()
+        self._group_s = 0.0
         self._queued_records = 0
         self._wake = asyncio.Event()
         self._closing = False
@@ -78,12 +83,19 @@ class Committer:
         return self._queued_records
 
     @property
-    def waited_s(self) -> float:
-        """How long the first of those that wait for a commit has waited."""
-        return time.monotonic() - self._queue[0].since_s if self._queue else 0.0
+    def wait_s(self) -> float:
+        """How long those that come now will wait: as long as the first of those that wait already
+        has, or as the groups before them take when each takes as long as the last did."""
+        if not self._queue:
+            return 0.0
+        groups = self._queued_records / self._settings.commit_records
+        return max(time.monotonic() - self._queue[0].since_s, groups * self._group_s)
 
-    async def submit(self, records: Sequence[Record] | Retry) -> IngestReport:
-        """Have `records` written; return when they are durable and visible.
+    async def submit(
+        self, records: Sequence[Record] | Retry, *, urgent: bool = False
+    ) -> IngestReport:
+        """Have `records` written, `urgent` ones before others that wait; return when they are
+        durable and visible.
 
         Raises `Unavailable` when too many wait already, or nothing can be written any more.
         """
@@ -91,14 +103,17 @@ class Committer:
             raise self._broken
         if self._closing:
             raise Unavailable("stopping", "The server is stopping. Send this again to the next.")
-        if self._queue and self._queued_records + len(records) > self._settings.queue_records:
+        if self._queued_records and (
+            self._queued_records + len(records) > self._settings.queue_records
+        ):
             raise Unavailable(
                 "overloaded",
                 f"{self._queued_records} records wait to be written already. "
                 "Send this again in a second.",
             )
         report: asyncio.Future[IngestReport] = asyncio.get_running_loop().create_future()
-        self._queue.append(_Waiting(records, report, time.monotonic()))
+        queue = self._urgent if urgent else self._queue
+        queue.append(_Waiting(records, report, time.monotonic()))
         self._queued_records += len(records)
         self._wake.set()
         return await report
@@ -106,11 +121,13 @@ class Committer:
     async def run(self) -> None:
         """Write groups until closed and drained; begin when the engine has loaded."""
         self._saved_offset = self._engine.offset
-        while not (self._closing and not self._queue):
-            if not self._queue:
+        while not (self._closing and not self._waiting):
+            if not self._waiting:
                 await self._wait()
-            if self._queue:
+            if self._waiting:
+                began_s = time.monotonic()
                 await self._write(self._take())
+                self._group_s = time.monotonic() - began_s
             if self._checkpoint_due():
                 await self._checkpoint()
         for task in (self._room, self._saving):
@@ -131,15 +148,18 @@ class Committer:
         except TimeoutError:
             pass
 
+    @property
+    def _waiting(self) -> bool:
+        return bool(self._urgent or self._queue)
+
     def _take(self) -> list[_Waiting]:
-        """Take requests from the queue up to the bound on a group; always at least one."""
-        group = [self._queue.popleft()]
-        records = len(group[0].records)
-        limit = self._settings.commit_records
-        while self._queue and records + len(self._queue[0].records) <= limit:
-            waiting = self._queue.popleft()
-            group.append(waiting)
-            records += len(waiting.records)
+        """Take requests up to the bound on a group, urgent ones first; always at least one."""
+        group: list[_Waiting] = []
+        records, limit = 0, self._settings.commit_records
+        for queue in (self._urgent, self._queue):
+            while queue and (not group or records + len(queue[0].records) <= limit):
+                group.append(queue.popleft())
+                records += len(group[-1].records)
         self._queued_records -= records
         return group
 

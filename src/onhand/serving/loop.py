@@ -33,7 +33,7 @@ SCORING_DELAY_S: Final = 0.005
 """Queueing delay from which no lists are made."""
 PAGE_DELAY_S: Final = 0.015
 """Queueing delay from which pages take the cheaper step of the ladder."""
-INGEST_DELAY_S: Final = 0.025
+INGEST_DELAY_S: Final = 0.02
 """Queueing delay from which records are refused."""
 _NO_LOCK: Final = nullcontext()
 

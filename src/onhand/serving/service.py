@@ -43,8 +43,8 @@ __all__ = ["Service", "wall_clock_ms"]
 _log = logging.getLogger("onhand")
 _LAG_EVERY_S = 0.02
 _LOOK_EVERY_S = 1.0
-_WRITE_S: Final = 5.0
-"""How long the first of those that wait to be written may have waited, or new ones are refused."""
+_WRITE_S: Final = 1.5
+"""How long records may wait to be written, or new ones are refused."""
 _PART_MEDIA: Final = {NDJSON: JSON, TEXT: JSON}
 """What one part of a body is, where that is something else than the body."""
 
@@ -150,12 +150,12 @@ class Service:
         if not self.ready:
             raise not_ready(*self._progress)
 
-    async def write(self, records: Sequence[Record]) -> IngestReport:
-        """Make `records` durable and visible. Raises `Unavailable`."""
+    async def write(self, records: Sequence[Record], *, urgent: bool = False) -> IngestReport:
+        """Make `records` durable and visible, `urgent` ones before others. Raises `Unavailable`."""
         self.require_ready()
         if not records:
             return IngestReport(0, 0, 0, self.engine.offset)
-        return await self._committer.submit(records)
+        return await self._committer.submit(records, urgent=urgent)
 
     async def read_body(self, scope: Scope, receive: Receive) -> bytes:
         """Read a body of JSON. Raises as `Body.read` does."""
@@ -180,7 +180,7 @@ class Service:
         return body
 
     def _require_room(self) -> None:
-        delay_s = max(self.monitor.delay_s - INGEST_DELAY_S, self._committer.waited_s - _WRITE_S)
+        delay_s = max(self.monitor.delay_s - INGEST_DELAY_S, self._committer.wait_s - _WRITE_S)
         if delay_s > 0.0:
             self.refused += 1
             raise Unavailable(
@@ -214,7 +214,7 @@ class Service:
         except Invalid as error:
             await self.refuse(gate, error, body, source)
             raise
-        report = await self.write(parsed.records)
+        report = await self.write(parsed.records, urgent=gate.contract.kind == "signals")
         if not parsed.rejected and not report.rejected:
             self.metrics.count_report(gate.label, report)
             return report
