@@ -12,11 +12,15 @@ from onhand.contracts.batch import (
     parse_events,
     parse_item_patch,
     parse_items,
+    parse_json,
     parse_recommend,
     parse_signals,
 )
 from onhand.contracts.errors import Invalid, RecordError
-from onhand.contracts.records import Event, Item
+from onhand.contracts.flaws import flaws_of
+from onhand.contracts.gate import STANDARD
+from onhand.contracts.records import Event, Item, Signal
+from onhand.steps import STEP_RECORDS
 
 NOW_MS = 1_795_000_000_000
 GOOD = {"type": "view", "session": "s1", "item": "a"}
@@ -77,6 +81,44 @@ def test_lines_are_records_one_by_one() -> None:
 def test_two_records_on_one_line_are_refused_whoever_their_neighbours_are() -> None:
     two = body(GOOD) + body(GOOD)
     assert parse_events(two, True, NOW_MS).rejected == 1
+    assert parse_events(two + b"\n\n", True, NOW_MS).rejected == 1
+
+
+@pytest.mark.parametrize("good", [GOOD, GOOD | {"attributes": {"x": 1e300}}])
+def test_a_long_body_is_read_in_steps_to_the_same_records(good: dict[str, object]) -> None:
+    bad = {1500: {"type": 4}, 1501: {"type": "view"}, 3000: "x"}
+    sent = [bad.get(index, good | {"id": f"{index}"}) for index in range(4_000)]
+    steps = parse_json(STANDARD["events"], body(sent), False, NOW_MS)
+    stretches = 0
+    try:
+        while True:
+            next(steps)
+            stretches += 1
+    except StopIteration as end:
+        parsed: Parsed[Event] = end.value
+    assert stretches >= 4_000 // STEP_RECORDS
+    assert {each.place: each.fault.code for each in parsed.refused} == {
+        1500: "wrong_type",
+        1501: "missing_item",
+        3000: "wrong_type",
+    }
+    assert parsed.places == [index for index in range(4_000) if index not in bad]
+    assert [event.id for event in parsed.records] == [str(index) for index in parsed.places]
+    assert parsed.part(1500) == b'{"type": 4}'
+
+
+def test_numbers_with_long_exponents_are_what_they_are() -> None:
+    for text, value in (("1e300", 1e300), ("1.5E+299", 1.5e299), ("3e-320", 3e-320)):
+        sent = b'[{"type":"x","user":"u","attributes":{"n":%b}}]' % text.encode()
+        assert parse_events(sent, False, NOW_MS).records[0].attributes == {"n": value}
+    assert only_error(b'[{"type":"x","user":"u","value":1e999}]').code == "range"
+    assert not parse_events(b'[{"type":"x","user":"u","new":1e999}]', False, NOW_MS).rejected
+
+
+def test_events_of_many_items_are_counted_by_item() -> None:
+    many = {"name": "view_item", "params": {"client_id": "c", "items": [{}] * 200}}
+    with pytest.raises(TooLarge):
+        events([many] * 26)
 
 
 @pytest.mark.parametrize(
@@ -266,3 +308,19 @@ def test_what_is_decoded_is_what_was_sent() -> None:
         "context": {"device": "phone", "country": "GB", "referrer": "r"},
     }
     assert msgspec.to_builtins(events([whole]).records[0]) == whole | {"kind": "event"}
+
+
+@pytest.mark.parametrize("record", [Event, Item, Signal])
+def test_plain_flaws_are_in_the_words_of_a_conversion(record: type) -> None:
+    name = {Event: "type", Item: "id", Signal: "item"}[record]
+    flaws = flaws_of(record)
+    values = (None, False, 7, -1, 1.0, 2.5, "", "x", [], [1], {}, {"a": 1})
+    for field in (name, *record.__struct_fields__, "unknown"):
+        for value in values:
+            for sent in ({name: "x"} | {field: value}, {}, value):
+                flaw = flaws.find(sent)
+                if flaw is not None:
+                    with pytest.raises(msgspec.ValidationError) as caught:
+                        msgspec.convert(sent, record)
+                    assert str(caught.value) == flaw
+    assert flaws.find({name: "x"}) is None

@@ -26,6 +26,7 @@ from onhand.log.dead_letters import DeadLetterStore
 from onhand.log.memory import MemoryLog
 from onhand.serving.openapi import build_openapi
 from onhand.state.state import Limits
+from onhand.steps import finish
 
 NOW_MS = 1_795_000_000_000
 LIMITS = Limits(items=64, users=32, sessions=32)
@@ -66,7 +67,7 @@ def read(media: str, body: bytes, registry: Registry = REGISTRY) -> Parsed[Any]:
 
 def letters(registry: Registry, parsed: Parsed[Any]) -> list[DeadLetter]:
     gate = registry.gate("events")
-    return letters_of(gate, parsed.refused, parsed.part, "/v1/events", JSON, NOW_MS)
+    return finish(letters_of(gate, parsed.refused, parsed.part, "/v1/events", JSON, NOW_MS))
 
 
 def in_json(*events: dict[str, Any], media: str = JSON) -> Parsed[Any]:

@@ -302,6 +302,7 @@ class _Folder:
         from onhand.contracts.errors import OnhandError
         from onhand.contracts.formats import parse
         from onhand.contracts.letters import letters_of
+        from onhand.steps import finish
 
         now_ms, registry = time.time_ns() // 1_000_000, self._engine.contracts
         try:
@@ -312,9 +313,8 @@ class _Folder:
         gate = registry.gate(self._kind)
         refused = batch.refusals(gate, parsed, report)
         if refused:
-            self._letters.append(
-                letters_of(gate, refused, parsed.part, source[:512], chunk.media, now_ms)
-            )
+            writing = letters_of(gate, refused, parsed.part, source[:512], chunk.media, now_ms)
+            self._letters.append(finish(writing))
         answer: Report = msgspec.to_builtins(batch.merge(parsed, report))
         return answer
 

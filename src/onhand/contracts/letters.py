@@ -7,6 +7,7 @@ from msgspec import Meta, Struct
 
 from onhand.contracts.batch import Refusal
 from onhand.contracts.gate import Gate
+from onhand.steps import STEP_RECORDS, Steps
 
 __all__ = ["DeadLetter", "LetterFilter", "LetterStats", "RetryReport", "letters_of"]
 
@@ -39,10 +40,12 @@ def letters_of(
     source: str,
     content_type: str,
     now_ms: int,
-) -> list[DeadLetter]:
+) -> Steps[list[DeadLetter]]:
     """Return the letters of what a gate refused; `part` gives the bytes at a place."""
     letters: list[DeadLetter] = []
-    for refusal in refused:
+    for count, refusal in enumerate(refused, 1):
+        if count % STEP_RECORDS == 0:
+            yield
         fault = refusal.fault
         contract = gate.judge(fault)
         letters.append(

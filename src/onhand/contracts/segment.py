@@ -65,7 +65,7 @@ def parse_segment(
 
 def to_events(
     message: Mapping[str, Any], kind: str | None = None, own: Container[str] = ()
-) -> list[dict[str, Any]] | Fault:
+) -> Iterable[dict[str, Any]] | Fault:
     """Return the events of one message as objects. Properties that events do not have are left
     out, but for events in `own`, which have a contract that knows them."""
     kind = _text(message.get("type")) or kind
@@ -91,11 +91,11 @@ def to_events(
     if len(products) > _MOST_PRODUCTS:
         most = f"A Segment event has at most {_MOST_PRODUCTS} products here."
         return Fault("length", most, "properties.products")
-    return [
+    return (
         event | {"type": ours} | _numbered(event, place)
         for place, product in enumerate(cast("list[Any]", products))
         for event in (common | _product(_mapping(product)),)
-    ]
+    )
 
 
 def _read(
@@ -111,31 +111,35 @@ def _read(
     if isinstance(found, Fault):
         return found
     outcomes: list[Event | Fault] = []
-    for event in found:
-        outcome = gate.read(event, now_ms)
+    for outcome in gate.read_each(found, now_ms):
         if type(outcome) is Fault:
             return outcome
-        outcomes.append(outcome)
+        outcomes.append(cast("Event", outcome))
     return outcomes
 
 
 def _common(message: Mapping[str, Any], properties: Mapping[str, Any]) -> dict[str, Any]:
-    context = _mapping(message.get("context"))
-    where = {
-        "device": _text(_mapping(context.get("device")).get("type")),
-        "country": _text(_mapping(context.get("location")).get("country")),
-        "referrer": _text(_mapping(context.get("page")).get("referrer"))
-        or _text(properties.get("referrer")),
-    }
     fields = {
         "user": message.get("userId"),
         "session": message.get("anonymousId"),
         "time": message.get("timestamp") or message.get("originalTimestamp"),
         "id": message.get("messageId"),
         "currency": properties.get("currency"),
-        "context": {name: value[:64] for name, value in where.items() if value} or None,
+        "context": _where(_mapping(message.get("context")), properties),
     }
     return _present(fields.items())
+
+
+def _where(context: Mapping[str, Any], properties: Mapping[str, Any]) -> dict[str, str] | None:
+    if not context and "referrer" not in properties:
+        return None
+    where = {
+        "device": _text(_mapping(context.get("device")).get("type")),
+        "country": _text(_mapping(context.get("location")).get("country")),
+        "referrer": _text(_mapping(context.get("page")).get("referrer"))
+        or _text(properties.get("referrer")),
+    }
+    return {name: value[:64] for name, value in where.items() if value} or None
 
 
 def _product(product: Mapping[str, Any]) -> dict[str, Any]:

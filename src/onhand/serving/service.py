@@ -36,7 +36,7 @@ from onhand.serving.problems import not_ready
 from onhand.serving.scorer import Scorer
 from onhand.settings import Settings
 from onhand.state.operations import WATERMARK
-from onhand.steps import Steps
+from onhand.steps import Steps, finish
 
 __all__ = ["Service", "wall_clock_ms"]
 
@@ -200,7 +200,8 @@ class Service:
             return
         refusal = Refusal(0, Fault(error.code, error.message))
         start = body.content[:RAW_BYTES]
-        letters = letters_of(gate, [refusal], lambda _: start, source, body.media, self.now_ms())
+        writing = letters_of(gate, [refusal], lambda _: start, source, body.media, self.now_ms())
+        letters = finish(writing)
         is_cut = not body.whole or len(start) < len(body.content)
         await self._keep([msgspec.structs.replace(each, truncated=is_cut) for each in letters])
 
@@ -220,7 +221,8 @@ class Service:
             return report
         refused = refusals(gate, parsed, report)
         media = _PART_MEDIA.get(body.media, body.media)
-        await self._keep(letters_of(gate, refused, parsed.part, source, media, self.now_ms()))
+        writing = letters_of(gate, refused, parsed.part, source, media, self.now_ms())
+        await self._keep(await self.monitor.take_turns("decode", writing))
         report = merge(parsed, report, self.limits)
         self.metrics.count_report(gate.label, report)
         return report
