@@ -20,7 +20,6 @@ from onhand.contracts.errors import Invalid, RecordError
 from onhand.contracts.flaws import flaws_of
 from onhand.contracts.gate import STANDARD
 from onhand.contracts.records import Event, Item, Signal
-from onhand.steps import STEP_RECORDS
 
 NOW_MS = 1_795_000_000_000
 GOOD = {"type": "view", "session": "s1", "item": "a"}
@@ -96,7 +95,7 @@ def test_a_long_body_is_read_in_steps_to_the_same_records(good: dict[str, object
             stretches += 1
     except StopIteration as end:
         parsed: Parsed[Event] = end.value
-    assert stretches >= 4_000 // STEP_RECORDS
+    assert stretches >= 4_000 // 256
     assert {each.place: each.fault.code for each in parsed.refused} == {
         1500: "wrong_type",
         1501: "missing_item",
