@@ -1,6 +1,6 @@
 """Which ranker, and how long does a whole decision take on one thread?
 
-    .venv/bin/python bench/ranker.py [--examples 3000] [--items 100000] [--json]
+    .venv/bin/python bench/ranker.py [--visits 800] [--items 100000] [--json]
 
 Accuracy: LightGBM with the product's listwise loss, CatBoost with QuerySoftMax, XGBoost with
 LambdaMART and a linear model learn from the same examples of the bundled shop and order the same
@@ -70,8 +70,10 @@ def timed(work: Callable[[], object], rounds: int) -> dict[str, float]:
     return {"p50_ms": p50, "p99_ms": p99, "p50_cpu_ms": cpu50, "p99_cpu_ms": cpu99}
 
 
-def examples(count: int) -> tuple[Learner, list[Case]]:
-    """Examples of the 60 days before the last week of the shop's books, and moments of that."""
+def examples(visits: int) -> tuple[Learner, list[Case]]:
+    """Examples, three a visit, of the 60 days before the last week of the shop's books, and moments
+    of that week."""
+    count = 3 * visits
     past = Past(books(), None, App().features, Limits(8_192, 8_192, 65_536))
     seen = read_interactions(past, quiet)
     end_ms = int(seen.time_ms.max())
@@ -164,8 +166,8 @@ def of_bytes(trees: TreeEnsemble) -> Score:
     return score
 
 
-def compare(count: int) -> dict[str, dict[str, float]]:
-    learner, held_out = examples(count)
+def compare(visits: int) -> dict[str, dict[str, float]]:
+    learner, held_out = examples(visits)
     groups = groups_of(learner)
     some = held_out[0].features
     results: dict[str, dict[str, float]] = {}
@@ -293,13 +295,13 @@ def trained(state: State, requests: list[RecommendRequest], now_ms: int) -> Rank
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--examples", type=int, default=3_000)
+    options.add_argument("--visits", type=int, default=800)
     options.add_argument("--items", type=int, default=100_000)
     options.add_argument("--rounds", type=int, default=1_000)
     options.add_argument("--no-accuracy", action="store_true")
     options.add_argument("--json", action="store_true")
     given = options.parse_args()
-    rankers = {} if given.no_accuracy else compare(given.examples)
+    rankers = {} if given.no_accuracy else compare(given.visits)
     for name, told in rankers.items():
         print(f"{name:44}", "  ".join(f"{key} {value:.4g}" for key, value in told.items()))
     parts = decisions(given.items, given.rounds)

@@ -14,10 +14,18 @@ from typing import Any, Final, TypeVar
 import numba
 from llvmlite import ir
 from numba.core import cgutils, config, types
-from numba.extending import intrinsic
+from numba.extending import intrinsic, register_jitable
 from numba.np.arrayobj import make_array
 
-__all__ = ["Array", "entry_kernel", "inner_kernel", "kernel", "prefetch", "short_kernel"]
+__all__ = [
+    "Array",
+    "entry_kernel",
+    "inner_kernel",
+    "kernel",
+    "prefetch",
+    "shared_kernel",
+    "short_kernel",
+]
 
 Array = Any
 """A NumPy array inside a kernel, whose elements are numbers to it: what the type checker cannot
@@ -91,6 +99,12 @@ def _typed_once(compiled: Any) -> Any:
         return result
 
     return call
+
+
+def shared_kernel(function: _F) -> _F:
+    """Leave a function of a few numbers to Python as it is, and compile it into kernels that call
+    it: for a rule that both follow."""
+    return register_jitable(function)
 
 
 def _build_prefetch(_context: Any, array: Any, _row: Any, _cell: Any) -> Any:

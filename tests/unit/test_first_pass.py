@@ -284,3 +284,27 @@ def test_what_visitors_begin_with_by_device_and_referrer(shelf: Engine):
     assert first(Context(device="phone")) == "rake"
     assert first(Context(device="desktop")) == "novel"
     assert first(Context(referrer="example.org/b")) == "rake"
+
+
+def test_what_is_popular_in_the_visitors_cohort(shelf: Engine):
+    state = shelf._state
+    seen = [Event("view", user="known", item="red-mug", time=START_MS + n) for n in range(90)]
+    for n in range(40):
+        seen.append(Event("view", session=f"g{n}", item="rake", time=START_MS + n))
+        seen.append(Event("view", user=f"u{n}", item="novel", time=START_MS + n))
+    shelf.ingest(seen, START_MS + 90)
+    sight, scratch = sight_of(state), make_scratch(state)
+
+    def first(session: str | None, user: str | None) -> tuple[str, set[str]]:
+        visitor = find_visitor(state, RecommendRequest("home", user=user, session=session))
+        found = find(state, sight, visitor, START_MS + 90, scratch)
+        said = found.parts[:, SOURCES.index("popular_in_cohort")]
+        names = state.items.names
+        return names[found.items[said.argmax()]], {names[row] for row in found.items[said > 0]}
+
+    assert first("somebody", None) == ("rake", {"rake"})
+    assert first(None, "nobody knows") == ("novel", {"novel", "red-mug"}), "a newcomer once too"
+    assert first("g1", "u1")[0] == "novel"
+    assert first(None, "known") == ("red-mug", {"red-mug"})
+    shelf.ingest([Event("search", session="g2", user="known", query="x", time=START_MS)], START_MS)
+    assert first("g2", None) == ("red-mug", {"red-mug"}), "the session is the user's now"

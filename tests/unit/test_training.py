@@ -8,12 +8,15 @@ import pytest
 
 from onhand.app import App
 from onhand.contracts.errors import Invalid
+from onhand.contracts.models import DEFAULT
 from onhand.contracts.records import Context, Event, Item, Record
 from onhand.decision.models import Models
 from onhand.log.memory import MemoryLog
 from onhand.offline import metrics
 from onhand.offline.listwise import RankerSettings
 from onhand.offline.moments import Interactions, read_interactions, sample
+from onhand.offline.shop_evaluation import FULL, evaluate_shop
+from onhand.offline.shop_report import markdown
 from onhand.offline.training import Training, train
 from onhand.past import Past
 from onhand.ranking.artefact import ModelStore
@@ -149,6 +152,20 @@ def test_it_learns_and_is_activated(tmp_path: Path):
     activation = models.check("walk@1")
     assert activation is not None
     assert activation.model == "walk@1"
+
+
+def test_the_evaluation_is_ahead_of_each_source_where_there_is_something_to_learn():
+    result = evaluate_shop(past_of(circle(700)), 1, 200, QUICK, False, quiet)
+    ndcg = {name: method.figures["NDCG@10"].mean for name, method in result.methods.items()}
+    over, lead = result.leads["all"]
+    assert ndcg[over] == max(value for name, value in ndcg.items() if name not in (FULL, DEFAULT))
+    assert lead.mean == pytest.approx(ndcg[FULL] - ndcg[over])
+    assert 0 < lead.low < lead.mean < lead.high
+    assert sum(result.moments.values()) == 200
+    assert set(result.leads) == {"all", "anonymous", "content"}, "nobody walks ten steps"
+    assert f"| all | {over} | {lead.mean:.4f} [" in markdown(result)
+    with pytest.raises(Invalid, match="nothing before"):
+        evaluate_shop(past_of(circle(700)), 9, 200, QUICK, False, quiet)
 
 
 def test_an_empty_or_short_log_is_refused():

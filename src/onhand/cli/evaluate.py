@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from onhand.cli.learning import learning
 from onhand.cli.progress import progress_bars
 
 if TYPE_CHECKING:
@@ -44,19 +45,12 @@ def sessions(
     an item never seen in training counts as a miss. What is tuned is tuned on the newest tenth
     of the training sessions.
     """
-    # Threads that spin while they wait make training ten times slower beside other work.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    try:
-        from onhand.offline.session_data import SessionDataError
+    with learning("offline"):
         from onhand.offline.session_evaluation import evaluate_files
-    except ModuleNotFoundError as error:
-        raise _failure(f"{error}: install it with `pip install 'onhand[offline]'`.") from None
-    n_threads = min(4, os.cpu_count() or 1)
-    try:
+
+        n_threads = min(4, os.cpu_count() or 1)
         with progress_bars() as report:
             result = evaluate_files(train, test, seed=seed, n_threads=n_threads, report=report)
-    except SessionDataError as error:
-        raise _failure(str(error)) from None
     if as_json:
         typer.echo(json.dumps(_summary(result)))
     else:
@@ -92,11 +86,8 @@ def shop(
 
     `onhand evaluate shop --data data --days 30 --report accuracy.md`
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # implicit asks for it
-    from onhand.contracts.errors import OnhandError
-
-    try:
+    with learning("evaluation"):
         from onhand.offline.shop.books import books
         from onhand.offline.shop_evaluation import evaluate_shop
         from onhand.offline.shop_report import markdown, write_report
@@ -115,10 +106,6 @@ def shop(
         settings = Training(most=examples, n_threads=n_threads, seed=seed)
         with progress_bars() as report:
             result = evaluate_shop(past, days, most, settings, outside, report)
-    except ModuleNotFoundError as error:
-        raise _failure(f"{error}: install it with `pip install 'onhand[evaluation]'`.") from None
-    except OnhandError as error:
-        raise _failure(error.message) from None
     typer.echo(markdown(result))
     if report_file is not None:
         for path in write_report(result, report_file):
@@ -144,21 +131,14 @@ def impressions(
 
     Beside it stand the order that was shown, and the item that the session touched last put first.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    from onhand.contracts.errors import OnhandError
-
-    try:
+    with learning("offline"):
         from onhand.offline.impressions import evaluate_impressions
-    except ModuleNotFoundError as error:
-        raise _failure(f"{error}: install it with `pip install 'onhand[offline]'`.") from None
-    n_threads = min(4, os.cpu_count() or 1)
-    try:
+
+        n_threads = min(4, os.cpu_count() or 1)
         with progress_bars() as report:
             result = evaluate_impressions(
                 log, held_out, seed=seed, n_threads=n_threads, report=report
             )
-    except OnhandError as error:
-        raise _failure(error.message) from None
     if as_json:
         typer.echo(json.dumps(result._asdict()))
         return
@@ -169,11 +149,6 @@ def impressions(
     table.add_row("last touched first", f"{result.last_touched_first:.4f}")
     table.add_row("as shown", f"{result.shown_order:.4f}")
     Console().print(table)
-
-
-def _failure(message: str) -> typer.Exit:
-    typer.echo(f"Error: {message}", err=True)
-    return typer.Exit(2)
 
 
 def _summary(result: "Evaluation") -> dict[str, float]:

@@ -94,7 +94,8 @@ class Reader:
         values = np.empty((len(found.items), len(self.names)), np.float32)
         values[:, self._parts[0]] = found.parts[:, self._parts[1]]
         if len(self._own[0]):
-            own = read_own(state, visitor.session, visitor.user, found.items, now_ms, places)
+            session, user, cohort = visitor.session, visitor.user, visitor.cohort
+            own = read_own(state, session, user, cohort, found.items, now_ms, places)
             values[:, self._own[0]] = own[:, self._own[1]]
         if len(self._declared[0]):
             asker = Asker(visitor.user, visitor.session, visitor.country)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onhand.kernel import Array, kernel
-from onhand.state import decay
+from onhand.state import cohorts, decay
 from onhand.state.columns import HISTORY, RECENT
 from onhand.state.state import State
 
@@ -42,6 +42,8 @@ OWN: Final = (
     "with_back",  # share of what was bought with the candidate that is in the session
     "known_with_cosine",  # with what the user bought
     "popularity",  # log2 of the decayed weight, in events of today
+    "cohort_popularity",  # the same within the visitor's cohort
+    "cohort_lift",  # the latter less the former
 )
 """The names, in the order of the columns."""
 
@@ -64,13 +66,14 @@ def make_places(items: int) -> Places:
 
 
 def read_own(
-    state: State, session: int, user: int, items: NDArray[np.int64], now_ms: int, places: Places
-) -> NDArray[np.float32]:
-    """Return the features of candidate rows `items`, distinct, for a session's and a user's row:
-    float32 (n, OWN), all finite."""
+    state: State, session: int, user: int, cohort: int, items: NDArray[np.int64], now_ms: int,
+    places: Places,
+) -> NDArray[np.float32]:  # fmt: skip
+    """Return the features of candidate rows `items`, distinct, for a session's and a user's row
+    and a cohort: float32 (n, OWN), all finite."""
     values = np.zeros((len(items), len(OWN)), np.float32)
     _read(
-        items, session, user, state.item, state.session, state.user, now_ms,
+        items, session, user, cohort, state.item, state.session, state.user, now_ms,
         int(state.shop.landmark_ms[0]), places.candidate, places.latest, values,
     )  # fmt: skip
     return values
@@ -81,6 +84,7 @@ def _read(
     items: Array,
     session: int,
     user: int,
+    cohort: int,
     item: Any,
     sessions: Any,
     users: Any,
@@ -92,6 +96,7 @@ def _read(
 ) -> None:
     """Fill `values`, float32 (n, OWN)."""
     unit = float(decay.weight_at(now_ms, landmark_ms))
+    cohort_unit = decay.weigh(now_ms, landmark_ms, cohorts.HALF_LIFE_MS)
     recent, bought = sessions.recent_item[session], users.bought_item[user]
     for at in range(items.shape[0]):
         candidate[items[at]] = at + 1
@@ -134,6 +139,8 @@ def _read(
         row = items[at]
         values[at, 20] = _share_of_latest(item.with_item[row], item.with_weight[row], latest, unit)
         values[at, 22] = np.log2(1.0 + popularity[row] / unit)
+        values[at, 23] = np.log2(1.0 + item.cohort_weight[row, cohort] / cohort_unit)
+        values[at, 24] = values[at, 23] - values[at, 22]
     for row in items:
         candidate[row] = 0
     for row in recent:

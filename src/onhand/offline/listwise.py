@@ -1,8 +1,9 @@
 """Training the ranker: gradient-boosted trees with a listwise softmax loss.
 
-One group is one prediction: right candidates among wrong ones. The loss is the cross entropy
-between each group's gains, as shares of their sum, and the softmax of its scores (Cao et al.,
-"ListNet", ICML 2007), times the group's greatest gain.
+One group is one prediction: right candidates among wrong ones. Each right one is held against all
+wrong ones of its group by the cross entropy of a softmax (Cao et al., "ListNet", ICML 2007), and
+the right ones share the group's weight, its greatest gain, by their gains. They do not compete
+with each other: where visits go on to many items, that is more accurate.
 """
 
 from collections.abc import Callable
@@ -164,18 +165,23 @@ def _softmax_loss(
 ) -> Callable[
     [NDArray[np.float64], lightgbm.Dataset], tuple[NDArray[np.float64], NDArray[np.float64]]
 ]:
-    """Gradient and Hessian of the cross entropy of each group's softmax."""
+    """Gradient and Hessian of the loss, times two as LightGBM's own softmax has it."""
     starts = groups.starts
     group_of = np.repeat(np.arange(len(starts)), groups.sizes)
     target, weight = _targets(groups)
-    weight = weight[group_of]
+    weight, right = weight[group_of], target > 0
 
     def loss(
         score: NDArray[np.float64], _: lightgbm.Dataset
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        share = np.exp(score - np.maximum.reduceat(score, starts)[group_of])
-        share /= np.add.reduceat(share, starts)[group_of]
-        return weight * (share - target), weight * np.maximum(share * (1 - share), 1e-6) * 2
+        mass = np.exp(score - np.maximum.reduceat(score, starts)[group_of])
+        total = mass + np.add.reduceat(np.where(right, 0, mass), starts)[group_of]
+        share = mass / total
+        pull = np.add.reduceat(target / total, starts)[group_of] * mass
+        spread = pull - np.add.reduceat(target / total**2, starts)[group_of] * mass**2
+        gradient = np.where(right, target * (share - 1), pull)
+        hessian = np.where(right, target * share * (1 - share), spread)
+        return weight * gradient, weight * np.maximum(hessian, 1e-6) * 2
 
     return loss
 
@@ -188,10 +194,12 @@ def _targets(groups: Groups) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 
 def _mean_loss(score: NDArray[np.float64], groups: Groups) -> float:
-    """Weighted mean of the cross entropies of the groups."""
+    """Weighted mean of the losses of the groups."""
     starts = groups.starts
     target, weight = _targets(groups)
-    top = np.maximum.reduceat(score, starts)
-    total = np.add.reduceat(np.exp(score - np.repeat(top, groups.sizes)), starts)
-    losses = np.log(total) + top - np.add.reduceat(target * score, starts)
+    top = np.repeat(np.maximum.reduceat(score, starts), groups.sizes)
+    mass = np.exp(score - top)
+    wrong = np.add.reduceat(np.where(target > 0, 0, mass), starts)
+    total = mass + np.repeat(wrong, groups.sizes)
+    losses = np.add.reduceat(target * (np.log(total) + top - score), starts)
     return float(np.average(losses, weights=weight))

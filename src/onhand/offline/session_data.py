@@ -19,13 +19,18 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from onhand.contracts.errors import Invalid
+
 __all__ = ["Queries", "SessionDataError", "Sessions", "Training", "read_test", "read_training"]
 
 NEVER_SEEN = -1
 
 
-class SessionDataError(ValueError):
+class SessionDataError(Invalid):
     """A session file that cannot be used; the message says why and what is expected."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("session_data", message)
 
 
 @dataclass(frozen=True)

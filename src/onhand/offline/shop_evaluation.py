@@ -35,7 +35,16 @@ from onhand.ranking.model import Model
 from onhand.retrieval.sources import SOURCES
 from onhand.state.state import State
 
-__all__ = ["FULL", "FACTORIZATION", "KS", "Figure", "Method", "ShopEvaluation", "evaluate_shop"]
+__all__ = [
+    "FACTORIZATION",
+    "FULL",
+    "KS",
+    "Figure",
+    "Lead",
+    "Method",
+    "ShopEvaluation",
+    "evaluate_shop",
+]
 
 FULL: Final = "onhand"
 FACTORIZATION: Final = "implicit ALS"
@@ -51,6 +60,14 @@ class Figure(NamedTuple):
     mean: float
     low: float
     high: float
+
+
+class Lead(NamedTuple):
+    """How far the whole system is ahead of the best of the sources and of those from outside: the
+    mean difference of NDCG@10, moment by moment."""
+
+    over: str
+    difference: Figure
 
 
 @dataclass(frozen=True)
@@ -72,6 +89,8 @@ class ShopEvaluation:
     """What `onhand evaluate shop` answers."""
 
     methods: dict[str, Method]
+    leads: dict[str, Lead]
+    """In "all" moments, and by tier."""
     moments: dict[str, int]
     """By tier."""
     visits: int
@@ -142,10 +161,10 @@ def evaluate_shop(
     for done, name in enumerate(kept.lists, 1):
         methods[name] = _method(name, kept, popularity, state)
         report("intervals", done, len(kept.lists))
-    tiers = {each: kept.tiers.count(each) for each in ("anonymous", "content", "collaborative")}
     return ShopEvaluation(
         methods=methods,
-        moments=tiers,
+        leads=_leads(kept),
+        moments={tier: kept.tiers.count(tier) for tier in TIERS},
         visits=len(set(kept.visits)),
         examples=learner.examples,
         first_ms=newer[0].time_ms,
@@ -226,13 +245,32 @@ def _method(name: str, kept: _Kept, popularity: NDArray[np.float64], state: Stat
         tiers={
             each: _figures({name: v[tiers == each] for name, v in values.items()},
                            visits[tiers == each])
-            for each in ("anonymous", "content", "collaborative")
+            for each in TIERS
             if (tiers == each).any()
         },
         coverage=len(np.unique(shown)) / max(listed, 1),
         popularity=float(place[shown].mean()) if len(shown) else 0.0,
         novelty=float(-np.log2(share[shown]).mean()) if len(shown) else 0.0,
     )  # fmt: skip
+
+
+def _leads(kept: _Kept) -> dict[str, Lead]:
+    """Compare method by method on the same moments, in all of them and by tier."""
+    tiers, visits, relevant = map(np.array, (kept.tiers, kept.visits, kept.relevant))
+    ndcg = {
+        name: metrics.gains_at(np.array(hits), relevant, 10)[:, MEASURES.index("NDCG")]
+        for name, hits in kept.hits.items()
+    }
+    others = [name for name in ndcg if name not in (FULL, DEFAULT)]
+    among = {"all": np.ones(len(tiers), np.bool_)} | {tier: tiers == tier for tier in TIERS}
+    leads: dict[str, Lead] = {}
+    for name, rows in among.items():
+        if not rows.any():
+            continue
+        best = others[int(np.argmax([ndcg[other][rows].mean() for other in others]))]
+        difference = (ndcg[FULL] - ndcg[best])[rows]
+        leads[name] = Lead(best, _figures({"": difference}, visits[rows])[""])
+    return leads
 
 
 def _figures(

@@ -35,6 +35,10 @@ def markdown(result: ShopEvaluation) -> str:
     lines.append(_row(["---", *["---:"] * len(tiers)]))
     for name, method in _ordered(result):
         lines.append(_row([name, *(_cell(method.tiers[tier]["NDCG@10"]) for tier in tiers)]))
+    lines += ["", "## Ahead of the best other, NDCG@10, moment by moment", ""]
+    lines += [_row(["", "the best other", "difference"]), _row(["---", "---", "---:"])]
+    for name, (over, difference) in result.leads.items():
+        lines.append(_row([name, over, _cell(difference)]))
     return "\n".join([*lines, ""])
 
 

@@ -58,7 +58,7 @@ _SHOWN: Final = 10
 class Training:
     """The settings of a training."""
 
-    days: int = 90
+    days: int = 180
     """How far back examples are taken from."""
     most: int = 10_000
     """Examples, at most: with all features 300 MB."""

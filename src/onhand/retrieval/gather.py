@@ -22,6 +22,7 @@ from onhand.retrieval.sources import (
     NEW_ARRIVALS,
     NEWEST,
     POPULAR,
+    POPULAR_IN_COHORT,
     POPULAR_IN_COUNTRY,
     RECENT,
     REPEAT,
@@ -84,6 +85,10 @@ def gather(
         elif code == POPULAR or (code == POPULAR_IN_COUNTRY and visitor.country != 0):
             where = visitor.country if code == POPULAR_IN_COUNTRY else 0
             members, there = sight.popular_item[where], sight.popular_weight[where]
+            popular(candidates, parts, place, size, blocked, members, there, code, weight)
+        elif code == POPULAR_IN_COHORT:
+            members = sight.cohort_item[0, visitor.cohort]
+            there = sight.cohort_weight[0, visitor.cohort]
             popular(candidates, parts, place, size, blocked, members, there, code, weight)
         elif code == NEWEST:
             newest(candidates, parts, place, size, blocked, sight.arrived_item[0], code, weight)

@@ -1,4 +1,4 @@
-"""Popular items: the decayed weight of all visits, in a country or in the world."""
+"""Popular items: the decayed weight of all visits, in the world, a country or a cohort."""
 
 from typing import Final
 

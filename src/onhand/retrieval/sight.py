@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from numpy.typing import NDArray
 
 from onhand.contracts.requests import RecommendRequest
+from onhand.state.cohorts import cohort_of
 from onhand.state.contexts import referrer_name
 from onhand.state.operations import session_name
 from onhand.state.state import State
@@ -50,6 +51,8 @@ class Sight(NamedTuple):
     surge_landmark_ms: Column
     begun_item: Column
     begun_weight: Column
+    cohort_item: Column
+    cohort_weight: Column
     brand: Column
     category: Column
     terms: Column
@@ -62,7 +65,7 @@ class Sight(NamedTuple):
 
 class Visitor(NamedTuple):
     """Who asks, as rows of the state: session, user, seed item, country, device, referrer; 0 is
-    unknown."""
+    unknown. And the cohort (see `state.cohorts`)."""
 
     session: int
     user: int
@@ -70,6 +73,7 @@ class Visitor(NamedTuple):
     country: int
     device: int
     referrer: int
+    cohort: int
 
 
 def sight_of(state: State) -> Sight:
@@ -105,6 +109,8 @@ def sight_of(state: State) -> Sight:
         surge_landmark_ms=state.shop.surge_landmark_ms,
         begun_item=state.context.begun_item,
         begun_weight=state.context.begun_weight,
+        cohort_item=state.shop.cohort_item,
+        cohort_weight=state.shop.cohort_weight,
         brand=items.brand,
         category=items.category,
         terms=items.terms,
@@ -133,4 +139,6 @@ def find_visitor(state: State, request: RecommendRequest) -> Visitor:
         referrer = state.referrers.rows.get(referrer_name(context.referrer), 0)
     if not country:
         country = int(state.session.country[session] or state.user.country[user])
-    return Visitor(session, user, seed, country, device, referrer)
+    has_user = request.user is not None or user != 0
+    cohort = cohort_of(has_user, int(state.user.interactions[user]))
+    return Visitor(session, user, seed, country, device, referrer, cohort)

@@ -23,9 +23,10 @@ TRENDING: Final = 10
 NEW_ARRIVALS: Final = 11
 RECENT: Final = 12
 REPEAT: Final = 13
-NEIGHBOURS: Final = 14
-CONTENT: Final = 15
-SEED_CONTENT: Final = 16
+POPULAR_IN_COHORT: Final = 14
+NEIGHBOURS: Final = 15
+CONTENT: Final = 16
+SEED_CONTENT: Final = 17
 
 SOURCES: Final = (
     "transitions",
@@ -42,6 +43,7 @@ SOURCES: Final = (
     "new_arrivals",
     "recent",
     "repeat",
+    "popular_in_cohort",
     "sessions",
     "content",
     "seed_content",

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onhand.state.clusters import CAPACITY
+from onhand.state.cohorts import COHORTS
 from onhand.state.content import DIMENSIONS
 
 __all__ = [
@@ -61,6 +62,7 @@ class ItemColumns(NamedTuple):
     brand: I32
     popularity: I64  # decayed weight over all visitors
     surge: I64  # the same, decayed within hours
+    cohort_weight: Annotated[I64, COHORTS]  # the same within each cohort: see `cohorts`
     next_item: Annotated[I32, FOLLOWERS]  # where visitors go from here
     next_weight: Annotated[I64, FOLLOWERS]
     with_item: Annotated[I32, FOLLOWERS]  # what is bought in the same session
@@ -142,6 +144,8 @@ class ShopColumns(NamedTuple):
     surge_landmark_ms: I64
     surge_item: Annotated[I32, SURGE]  # the heaviest by `ItemColumns.surge`: a `sketch.top` list
     surge_weight: Annotated[I64, SURGE]
+    cohort_item: Annotated[I32, COHORTS, POPULAR]  # each cohort's popular items: `sketch.top` lists
+    cohort_weight: Annotated[I64, COHORTS, POPULAR]
 
 
 _Columns = TypeVar(

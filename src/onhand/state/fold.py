@@ -3,7 +3,8 @@
 A record becomes one or a few operations of eleven integers (see `operations`). Counts for
 features are another fold of the same operations (`port`). What an event does here:
 
-- **popularity** of its item, over all and in the visitor's country, by the weight of its type;
+- **popularity** of its item, over all, in the visitor's country and in the visitor's cohort, by the
+  weight of its type;
 - **recent items** of the session and the user, the cart, what was bought;
 - **transitions**: from each of the three items before it in the session, within an hour, to it,
   weighing 1, 1/2 and 1/3; purchases, which arrive as whole baskets, make none;
@@ -25,7 +26,7 @@ import numpy as np
 from numba import literal_unroll
 
 from onhand.kernel import Array, inner_kernel, kernel
-from onhand.state import barriers, clusters, decay, sketch
+from onhand.state import barriers, clusters, cohorts, decay, sketch
 from onhand.state.content import move, unpack
 from onhand.state.contexts import DEVICES_AT, REFERRERS_AT, hour_row
 
@@ -129,6 +130,9 @@ def move_landmark(items: Any, places: Any, contexts: Any, shop: Any, time_ms: in
         items.with_weight[:used] >>= shift
         places.popular_weight[:] >>= shift
         contexts.begun_weight[:] >>= shift
+        shift = min(halves * decay.HALF_LIFE_MS // cohorts.HALF_LIFE_MS, 63)
+        items.cohort_weight[:used] >>= shift
+        shop.cohort_weight[0] >>= shift
     shop.landmark_ms[0] = landmark
 
 
@@ -172,6 +176,19 @@ def pair(
         if other != item and abs(time_ms - times[slot]) <= BASKET_WINDOW_MS:
             sketch.add(with_item[item], with_weight[item], other, weight)
             sketch.add(with_item[other], with_weight[other], item, weight)
+
+
+@inner_kernel
+def count_in_cohort(
+    items: Any, shop: Any, item: int, cohort: int, amount: int, time_ms: int
+) -> None:
+    """Count an item among those popular in a cohort."""
+    unit = decay.weigh(time_ms, shop.landmark_ms[0], cohorts.HALF_LIFE_MS)
+    items.cohort_weight[item, cohort] += amount * unit
+    sketch.top(
+        shop.cohort_item[0, cohort], shop.cohort_weight[0, cohort], item,
+        items.cohort_weight[item, cohort],
+    )  # fmt: skip
 
 
 @kernel
@@ -249,6 +266,9 @@ def interact(
     if country:
         sketch.add(places.popular_item[country], places.popular_weight[country], item, weight)
 
+    owner = user or sessions.user[session]
+    cohort = cohorts.cohort_of(owner != 0, users.interactions[owner])
+    count_in_cohort(items, shop, item, cohort, POPULARITY[kind], time_ms)
     surge(items, shop, item, time_ms)
     if sessions.interactions[session] < BEGINNING:
         referrer, device = sessions.referrer[session], sessions.device[session]
