@@ -6,7 +6,8 @@ Folds a synthetic shop (4,000 items, 40,000 sessions, 20,000 users; views, carts
 in batches of 500: from decoded records (the fold alone, with the ready-made features and without),
 and from the log's file (restart: read, check, decode, fold). Beside it, in the same run and on the
 same records, what a plain Python service would do: decode each record with the standard library's
-`json` and count into dicts.
+`json` and count into dicts. Then what a checkpoint costs, and a restart from it with the longest
+tail that the default settings leave.
 """
 
 import argparse
@@ -15,17 +16,22 @@ import random
 import tempfile
 import time
 from collections import Counter, defaultdict, deque
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from onhand.app import App
 from onhand.contracts.records import Context, Event, Item, Record, Signal
 from onhand.engine import Engine
 from onhand.features.set import FeatureSet
 from onhand.log.sqlite import SqliteLog
+from onhand.settings import Settings
 from onhand.state.state import Limits, State
 
 START_MS = 1_760_000_000_000
 BATCH = 500
+
+_T = TypeVar("_T")
 
 
 def shop(count: int, rng: random.Random) -> list[list[Record]]:
@@ -76,6 +82,37 @@ def restart_seconds(batches: list[list[Record]]) -> float:
         return time.perf_counter() - began
 
 
+def checkpoint_seconds(batches: list[list[Record]]) -> dict[str, float]:
+    """What a checkpoint of the state before the longest tail takes, and a start from it: nothing is
+    closed, as after a kill."""
+    tail = Settings().checkpoint_records // BATCH
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        log = SqliteLog(folder / "log.db")
+        for batch in batches[:-tail]:
+            log.append(batch)
+        engine = Engine(log, folder / "checkpoints")
+        engine.load()
+        room, room_s = timed(engine.room)
+        dump, copy_s = timed(lambda: engine.snapshot(room))
+        _, save_s = timed(lambda: engine.save(dump))
+        for batch in batches[-tail:]:
+            log.append(batch)
+        log.close()
+        again = Engine(SqliteLog(folder / "log.db"), folder / "checkpoints")
+        _, restart_s = timed(again.load)
+        size_mb = sum(file.stat().st_size for file in folder.rglob("*.checkpoint")) / 1e6
+    print(f"checkpoint of {size_mb:,.0f} MB: memory {room_s * 1e3:.0f} ms, copy (writes wait) "
+          f"{copy_s * 1e3:.0f} ms, save {save_s * 1e3:.0f} ms")  # fmt: skip
+    print(f"restart from it, {tail * BATCH:,} records behind: {restart_s:.2f} s")
+    return {"checkpoint_mb": size_mb, "copy_s": copy_s, "tail_restart_s": restart_s}
+
+
+def timed(work: Callable[[], _T]) -> tuple[_T, float]:
+    began = time.perf_counter()
+    return work(), time.perf_counter() - began
+
+
 def plain_seconds(batches: list[list[Record]]) -> float:
     """Counts per item, the last 20 items per session, pairs of neighbours: in dicts."""
     import msgspec
@@ -118,8 +155,10 @@ def main() -> None:
     for name, value in seconds.items():
         rate = given.records / value
         print(f"{name:16} {value:7.2f} s  {rate:12,.0f} records/s  {1e6 / rate:6.2f} us a record")
+    saved = checkpoint_seconds(batches)
     if given.json:
-        print(json.dumps({f"{k}_records_per_s": given.records / v for k, v in seconds.items()}))
+        rates = {f"{k}_records_per_s": given.records / v for k, v in seconds.items()}
+        print(json.dumps(rates | saved))
 
 
 if __name__ == "__main__":
