@@ -14,7 +14,6 @@ COLLABORATIVE_FROM: Final = 10
 def find_tier(state: State, visitor: Visitor) -> int:
     """Return the place in `TIERS` of a visitor with none, 1 to 9, or 10 and more interactions of
     the session or of the user."""
-    interactions = max(
-        state.session.interactions[visitor.session], state.user.interactions[visitor.user]
-    )
+    session, user = state.session.interactions, state.user.interactions
+    interactions = max(session.item(visitor.session), user.item(visitor.user))
     return int(interactions > 0) + int(interactions >= COLLABORATIVE_FROM)
