@@ -1,6 +1,6 @@
 """Which ranker, and how long does a whole decision take on one thread?
 
-    .venv/bin/python bench/ranker.py [--visits 800] [--items 100000] [--json]
+    .venv/bin/python bench/ranker.py [--visits 400] [--items 100000] [--json]
 
 Accuracy: LightGBM with the product's listwise loss, CatBoost with QuerySoftMax, XGBoost with
 LambdaMART and a linear model learn from the same examples of the bundled shop and order the same
@@ -68,6 +68,11 @@ def timed(work: Callable[[], object], rounds: int) -> dict[str, float]:
         took.append((time.perf_counter() - began, time.thread_time() - began_cpu))
     (p50, cpu50), (p99, cpu99) = np.percentile(took, [50, 99], axis=0) * 1000
     return {"p50_ms": p50, "p99_ms": p99, "p50_cpu_ms": cpu50, "p99_cpu_ms": cpu99}
+
+
+def show(name: str, told: dict[str, float]) -> None:
+    figures = "  ".join(f"{key} {value:.4g}" for key, value in told.items())
+    print(f"{name:44}", figures, flush=True)
 
 
 def examples(visits: int) -> tuple[Learner, list[Case]]:
@@ -177,6 +182,7 @@ def compare(visits: int) -> dict[str, dict[str, float]]:
             "ndcg@10": ndcg(score, held_out), "fit_s": seconds,
             **timed(lambda: score(some), 100),
         }  # fmt: skip
+        show(name, results[name])
 
     began = time.perf_counter()
     booster = learner.fit(quiet)
@@ -295,18 +301,16 @@ def trained(state: State, requests: list[RecommendRequest], now_ms: int) -> Rank
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--visits", type=int, default=800)
+    options.add_argument("--visits", type=int, default=400)
     options.add_argument("--items", type=int, default=100_000)
     options.add_argument("--rounds", type=int, default=1_000)
     options.add_argument("--no-accuracy", action="store_true")
     options.add_argument("--json", action="store_true")
     given = options.parse_args()
     rankers = {} if given.no_accuracy else compare(given.visits)
-    for name, told in rankers.items():
-        print(f"{name:44}", "  ".join(f"{key} {value:.4g}" for key, value in told.items()))
     parts = decisions(given.items, given.rounds)
     for name, told in parts.items():
-        print(f"{name:44}", "  ".join(f"{key} {value:.4g}" for key, value in told.items()))
+        show(name, told)
     if given.json:
         print(json.dumps({"rankers": rankers, "decision": parts}))
 
