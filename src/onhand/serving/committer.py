@@ -219,10 +219,14 @@ class Committer:
             self._room = asyncio.create_task(asyncio.to_thread(self._engine.room))
         if not self._room.done():
             return
-        room, self._room = self._room.result(), None
+        making, self._room = self._room, None
         offset = self._engine.offset
         self._saved_offset, self._saved_at_s = offset, time.monotonic()
-        snapshot = await asyncio.to_thread(self._engine.snapshot, room)
+        try:
+            snapshot = await asyncio.to_thread(self._engine.snapshot, making.result())
+        except Exception:
+            _log.exception("the state at offset %d was not copied for a checkpoint", offset)
+            return
         gc.freeze()  # what came since the last one is for good
 
         async def save() -> None:

@@ -274,7 +274,11 @@ class Service:
         gc.freeze()  # the state is for good: collections need not walk it
         self.ready = True
         _log.info("ready at offset %d", self.engine.offset)
-        await self._committer.run()
+        try:
+            await self._committer.run()
+        except Exception:
+            _log.exception("the writer failed")
+            self.on_failure()
 
     async def _warm_up(self) -> None:
         """Run `warm` on a thread that a stop need not wait for: compiling takes up to a minute."""
