@@ -113,7 +113,7 @@ class Past:
 
     def _is_of_log(self, kept: checkpoint.Checkpoint) -> bool:
         """Whether a checkpoint's last record is what the log has there."""
-        if kept.values.pop(_RECORD) == self._encoded(kept.offset):
+        if kept.values.pop(_RECORD, None) == self._encoded(kept.offset):
             return True
         _logger.warning("the checkpoint at offset %d is of another log: passed over", kept.offset)
         return False
