@@ -1,3 +1,4 @@
+import threading
 from pathlib import Path
 
 import msgspec
@@ -230,3 +231,25 @@ def test_a_decision_is_kept(tmp_path: Path):
     with pytest.raises(Unknown):
         engine.decision("nothing")
     engine.close()
+
+
+def test_memory_for_a_copy_is_made_while_records_are_folded():
+    """Of arrays that the fold changes: a size taken of one would be that of two moments."""
+    limits = Limits(items=64, users=70_000, sessions=64)
+    engine = Engine(MemoryLog(), limits=limits)
+    engine.load()
+    shelves = [msgspec.structs.replace(item, category=f"shelf{item.id}") for item in SHOP]
+    engine.ingest(shelves, START_MS)
+    events = [
+        Event("view", user=f"u{number // 12}", item=SHOP[number % 12].id, time=START_MS)
+        for number in range(24_000)
+    ]
+    folding = threading.Thread(target=engine.ingest, args=(events, START_MS))
+    folding.start()
+    rooms = 0
+    while folding.is_alive():
+        engine.room()
+        rooms += 1
+    folding.join()
+    assert rooms > 3
+    assert engine.offset == len(SHOP) + len(events)

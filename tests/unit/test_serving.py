@@ -262,6 +262,23 @@ def test_a_checkpoint_is_taken_after_so_many_records(tmp_path: Path) -> None:
     run(test, checkpoints=tmp_path, checkpoint_records=5)
 
 
+def test_a_checkpoint_that_fails_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test(site: Site) -> None:
+        for broken in ("room", "snapshot", "save"):
+            with monkeypatch.context() as patch:
+                patch.setattr(site.engine, broken, lambda *_: 1 / 0)
+                while not caplog.records:
+                    assert (await site.post(VIEW, VIEW, VIEW)).status_code == 202
+            assert "ZeroDivisionError" in caplog.text
+            caplog.clear()
+        while not any(tmp_path.rglob("*.checkpoint")):
+            assert (await site.post(VIEW, VIEW, VIEW)).status_code == 202
+
+    run(test, checkpoints=tmp_path, checkpoint_records=5)
+
+
 def test_before_the_log_is_folded_only_probes_are_answered() -> None:
     async def inner() -> None:
         folding = threading.Event()

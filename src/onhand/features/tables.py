@@ -91,7 +91,8 @@ class Accumulators:
         )  # fmt: skip
 
     def used(self, rows: Mapping[str, int]) -> Arrays:
-        """Return every array up to its used rows; of the pairs, the used slots."""
+        """Return every array up to its used rows; of the pairs, the used slots. A fold may run
+        meanwhile where only the sizes count."""
         tables = self.tables
         arrays: Arrays = {
             "item": tables.item[: rows["items"]],
@@ -102,7 +103,7 @@ class Accumulators:
             "clock": tables.clock,
         }
         for name, index, cells in self._pairs():
-            slots = np.flatnonzero(index.key)
+            slots = np.flatnonzero(index.key != 0)  # of a copy: it fails on what a fold changes
             arrays |= {
                 f"{name}.slot": slots,
                 f"{name}.key": index.key[slots],

@@ -430,6 +430,10 @@ class Service:
                 "Records that wait for a commit.",
                 lambda: self._committer.queued_records,
             ),
+            "onhand_write_wait_seconds": (
+                "How long those that come now will wait to be written, at least.",
+                lambda: self._committer.wait_s,
+            ),
         }
         self.metrics.labelled["onhand_feature_drift"] = (
             "Population stability index of the shown items' features against the training set.",

@@ -30,7 +30,8 @@ class Aggregates(Protocol):
         ...
 
     def used(self, rows: Mapping[str, int]) -> dict[str, NDArray[Any]]:
-        """Return the arrays up to the used `rows` of each of the state's tables."""
+        """Return the arrays up to the used `rows` of each of the state's tables. It may be asked
+        for their sizes while a fold runs."""
         ...
 
     def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
