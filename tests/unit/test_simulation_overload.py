@@ -1,6 +1,13 @@
 """The overload drill: its phases, and how its goodput is judged."""
 
-from onhand.offline.simulation.overload import CALM_S, CLIMB, STEP_S, goodput, plan_drill
+from onhand.offline.simulation.overload import (
+    BEFORE_S,
+    CALM_S,
+    CLIMB,
+    STEP_S,
+    goodput,
+    plan_drill,
+)
 from onhand.offline.simulation.plan import Phase
 from onhand.offline.simulation.run import Result
 from onhand.offline.simulation.score import STACKS, Second, Window
@@ -22,7 +29,8 @@ def drilled(in_time: list[int]) -> Result:
 def test_everything_is_ten_times_as_much_between_two_calms_and_before_a_climb():
     drill = plan_drill(USUAL, 10, 4)
     calm, overload, again, *climb = drill.phases
-    assert calm == again == Phase(CALM_S, 1000, 300, 70)
+    assert calm == Phase(BEFORE_S, 1000, 300, 70)
+    assert again == Phase(CALM_S, 1000, 300, 70)
     assert overload == Phase(4, 10_000, 3000, 700)
     assert [phase.rate for phase in climb] == [1000 * step for step in CLIMB]
     assert (drill.overload.at_s, drill.overload.end_s) == (calm.seconds, calm.seconds + 4)
@@ -31,13 +39,13 @@ def test_everything_is_ten_times_as_much_between_two_calms_and_before_a_climb():
 
 
 def test_goodput_is_judged_against_the_best_second_of_the_climb():
-    calm = [1000] * int(CALM_S)
+    calm, again = [1000] * int(BEFORE_S), [1000] * int(CALM_S)
     climb = [1250, 1500, 2000, 1700] + [900] * (int(STEP_S) * len(CLIMB) - 4)
-    result = drilled([*calm, 50, 1900, 1600, 1800, *calm, *climb])
+    result = drilled([*calm, 50, 1900, 1600, 1800, *again, *climb])
     good = goodput(result)
     assert (good.peak, good.worst, good.median) == (2000, 1600, 1800)
 
 
 def test_a_drill_that_was_ended_early_has_no_goodput_under_overload():
-    good = goodput(drilled([1000] * int(CALM_S)))
+    good = goodput(drilled([1000] * int(BEFORE_S)))
     assert (good.peak, good.worst, good.median) == (1000, 0, 0.0)

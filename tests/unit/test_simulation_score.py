@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from onhand.offline.simulation.caches import Cache
-from onhand.offline.simulation.run import Fault, recovery_s
+from onhand.offline.simulation.run import Fault, caught_up_s, recovery_s
 from onhand.offline.simulation.score import Answer, Score, Second
 
 KEY = ("home", "", "GB")
@@ -131,7 +131,17 @@ def test_recovery_is_the_first_second_that_is_as_before():
     played = seconds(9, 9, 9, 2, 2, 2, 2, 80, 80, 30, 3, 3)
     fault = Fault("slow-disk", 7, 2)
     assert recovery_s(played, fault) == 1
-    played[10].put_off = 4
+    played[10].answered = 200
     assert recovery_s(played, fault) == 2
     played[11].degraded = {"popular": 50}
     assert recovery_s(played, fault) is None
+
+
+def test_records_are_caught_up_with_when_none_is_refused_any_more():
+    played = seconds(*[2.0] * 14)
+    fault = Fault("overload, 10x", 4, 3, switched=False, calm_s=5)
+    assert caught_up_s(played, fault) == 0
+    played[5].put_off = played[8].put_off = played[13].put_off = 4
+    assert caught_up_s(played, fault) == 2
+    played[11].put_off = 4
+    assert caught_up_s(played, fault) is None

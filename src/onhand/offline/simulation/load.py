@@ -58,8 +58,8 @@ RECORD_LINES: Final = 64
 """Requests with records that may wait at a time: neither they nor pages take the others' room."""
 PATIENCE_S: Final = 2.0
 """A visitor who has seen nothing for so long is gone: the page has failed."""
-AGAIN_S: Final = 0.5
-"""What was refused for now is sent again after this."""
+AGAIN_S: Final = 1.0
+"""What was refused for now is sent again after this, as the answer asks for."""
 DRAIN_S: Final = 3.0
 WAITING_RECORDS: Final = 200_000
 KNOWN_EVERY: Final = 5

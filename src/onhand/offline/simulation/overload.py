@@ -24,7 +24,9 @@ from onhand.offline.simulation.score import Second
 
 __all__ = ["CONNECTIONS", "Drill", "draw_overload", "goodput", "plan_drill"]
 
-CALM_S: Final = 8.0
+BEFORE_S: Final = 8.0
+CALM_S: Final = 20.0
+"""After the overload: time to recover, and to take what was refused."""
 STEP_S: Final = 2.0
 CLIMB: Final = (1.25, 1.5, 1.75, 2.0, 2.5, 3.0)
 """Times the usual rate."""
@@ -51,8 +53,9 @@ class Goodput(NamedTuple):
 
 def plan_drill(usual: Phase, times: float, seconds: float, connections: int = CONNECTIONS) -> Drill:
     """Plan a drill around a usual second: `usual.seconds` is not used."""
-    overload = Fault(f"overload, {times:g}x", CALM_S, seconds, switched=False)
-    phases = [_scaled(usual, CALM_S, 1), _scaled(usual, seconds, times), _scaled(usual, CALM_S, 1)]
+    overload = Fault(f"overload, {times:g}x", BEFORE_S, seconds, False, CALM_S)
+    before, under = _scaled(usual, BEFORE_S, 1), _scaled(usual, seconds, times)
+    phases = [before, under, _scaled(usual, CALM_S, 1)]
     phases += [_scaled(usual, STEP_S, step) for step in CLIMB]
     return Drill(phases, overload, overload.end_s + CALM_S, Front(connections, 0.0))
 

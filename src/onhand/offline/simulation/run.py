@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from http.client import HTTPConnection, HTTPException
+from math import inf
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -42,12 +43,13 @@ _decode: Final = msgspec.json.Decoder(Second | Total).decode
 
 class Fault(Struct, frozen=True):
     """What goes wrong, from when on, for how long; `switched` says that it is broken in the running
-    server, and does not come from outside."""
+    server, and does not come from outside. So long after it the load is as usual."""
 
     name: str
     at_s: float
     seconds: float
     switched: bool = True
+    calm_s: float = inf
 
     @property
     def end_s(self) -> float:
@@ -94,6 +96,9 @@ class Result(Struct):
     and the like, and the pages that began from a `fresh` list, a `stale` one, or `none`."""
     fault: Fault | None = None
     recovery_s: float | None = None
+    """From the fault's end until pages were as before; None if they were not."""
+    caught_up_s: float | None = None
+    """From the fault's end until no record was refused any more."""
     foresight: Foresight | None = None
     """Dead ends with and without it."""
 
@@ -204,15 +209,16 @@ def run_sale(
         behind,
         fault,
         recovery_s(seconds, fault) if fault is not None else None,
+        caught_up_s(seconds, fault) if fault is not None else None,
         look_back(begun, total.clicked) if look_back is not None else None,
     )
 
 
 def recovery_s(seconds: Sequence[Second], fault: Fault) -> float | None:
-    """Seconds from a fault's end until one in which all is as before; None if there was none.
+    """Seconds from a fault's end until one in which pages are as before; None if there was none.
 
-    As before: every page answered, 99% in time, none worse than the usual step, nothing put off,
-    and p99 within twice that of the healthy seconds.
+    As before: every page answered, 99% in time, none worse than the usual step, and p99 within
+    twice that of the healthy seconds.
     """
     before = [s for s in seconds if SETTLE_S <= s.at_s < fault.at_s - 1] or list(seconds[:1])
     healthy_ms = float(np.median([second.p99_ms for second in before]))
@@ -221,13 +227,21 @@ def recovery_s(seconds: Sequence[Second], fault: Fault) -> float | None:
         if second.at_s >= fault.end_s and (
             second.answered
             and not second.failed
-            and not second.put_off
             and second.in_time >= 0.99 * second.answered
             and degraded_share(second) <= usual + USUALLY
             and second.p99_ms <= SLOWER * healthy_ms
         ):
             return second.at_s - fault.end_s
     return None
+
+
+def caught_up_s(seconds: Sequence[Second], fault: Fault) -> float | None:
+    """Seconds from a fault's end until the first behind which, until something new befalls the
+    server, no record is put off: what was refused meanwhile is in. None if there was none."""
+    calm = [s for s in seconds if fault.end_s <= s.at_s < fault.end_s + fault.calm_s]
+    late = [s.at_s for s in calm if s.put_off]
+    caught_up_s = late[-1] + 1 - fault.end_s if late else 0.0
+    return caught_up_s if calm and calm[-1].at_s not in late else None
 
 
 def degraded_share(second: Second) -> float:
