@@ -4,6 +4,7 @@ import io
 import json
 from contextlib import suppress
 from dataclasses import replace
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -47,11 +48,13 @@ def linear(version: int = 1, names: tuple[str, ...] = NAMES) -> Model:
     return Model("ranker", version, names, reader.definitions, weights)
 
 
+@cache
 def trees() -> TreeEnsemble:
     rng = np.random.default_rng(0)
     features = rng.standard_normal((400, 3)).astype(np.float32)
     parameters = {"verbose": -1, "use_missing": False, "num_leaves": 31, "min_data_in_leaf": 5}
-    booster = lightgbm.train(parameters, lightgbm.Dataset(features, features[:, 0].copy()), 5)
+    data = lightgbm.Dataset(features, features[:, 0].copy())
+    booster = lightgbm.train(parameters | {"num_threads": 1}, data, 5)
     return TreeEnsemble.from_lightgbm(booster.dump_model())
 
 
