@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from onhand.app import App
 from onhand.contracts.records import Context, Event, Item, Record
 from onhand.contracts.requests import RecommendRequest
-from onhand.decision.decide import decide
+from onhand.decision.decide import Desk, decide
 from onhand.decision.prepared import Ranker, Reader, gather, make_scratch, prepare
 from onhand.decision.slots import PLANS
 from onhand.offline import metrics
@@ -240,7 +240,8 @@ def grown(items: int, visits: int = 30_000) -> State:
 def decisions(items: int, rounds: int) -> dict[str, dict[str, float]]:
     """The time of a decision and of its parts, by a model of 250 trees that reads 48 features."""
     state = grown(items)
-    sight, scratch, pool = sight_of(state), make_scratch(state), make_pool(state.limits.items)
+    sight, scratch = sight_of(state), make_scratch(state)
+    desk = Desk(state, make_pool(state.limits.items))
     now_ms = START_MS + 30_000 * 2_000
     sessions = state.sessions.names[1:]
     rng = random.Random(2)
@@ -255,7 +256,7 @@ def decisions(items: int, rounds: int) -> dict[str, dict[str, float]]:
     def whole() -> None:
         request, visitor = one()
         made = prepare(state, sight, ranker, visitor, now_ms, scratch)
-        decide(state, sight, request, PLANS["home"], now_ms, pool, made.listed)
+        decide(desk, request, PLANS["home"], now_ms, made.listed)
 
     some = gather(state, sight, ranker, one()[1], now_ms, scratch)
     found = [

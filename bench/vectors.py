@@ -126,7 +126,7 @@ def own_searches(
         item, product = np.zeros(content.QUOTA, np.int64), np.zeros(content.QUOTA, np.int64)
         found = content.nearest(
             near.centroid, near.size, near.member, near.vectors, shop.clusters[0], items.blocked,
-            query, -(2**40), compared, item, product,
+            query, -(2**30), compared, item, product,
         )  # fmt: skip
         return item[:found]
 

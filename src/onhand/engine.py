@@ -38,7 +38,7 @@ from onhand.contracts.records import Context, Record
 from onhand.contracts.registry import Registry, control_of
 from onhand.contracts.requests import RecommendRequest, Slot
 from onhand.contracts.shapes import RECORDS, Kind
-from onhand.decision.decide import Page, decide
+from onhand.decision.decide import Desk, Page, decide
 from onhand.decision.ladder import (
     LOADING,
     POPULAR_PLAN,
@@ -127,7 +127,7 @@ class Engine:
         self._state = State(limits, self.features.accumulators(limits))
         self._sight = sight_of(self._state)
         self._pool = make_pool(limits.items)
-        self._kept_off = np.zeros_like(self._pool.kept_off)
+        self._desk = Desk(self._state, self._pool)
         self._scratch = make_scratch(self._state)
         self._windows = {
             shown: name for shown, name in WINDOWS.items() if name in self.features.names
@@ -187,7 +187,7 @@ class Engine:
     @property
     def kept_off(self) -> dict[str, int]:
         """How many items each barrier has kept off pages."""
-        return dict(zip(REASONS[1:], self._kept_off[1:].tolist(), strict=True))
+        return dict(zip(REASONS[1:], self._pool.kept_off[1, 1:].tolist(), strict=True))
 
     def load(self, on_progress: Callable[[int, int], None] | None = None) -> None:
         """Take the latest checkpoint and fold the records behind it.
@@ -197,6 +197,7 @@ class Engine:
         last = self._log.last
         self._state = self._past.begin(last)
         self._sight = sight_of(self._state)
+        self._desk = Desk(self._state, self._pool)
         self._checkpointed = self.offset
         with Folding(self._state) as folding:
             for batch in self._log.read(self.offset):
@@ -465,7 +466,7 @@ class Engine:
     ) -> tuple[Fall, Page, Entry | None]:
         """Return the first step of the ladder that gives a page, the page, and the prepared list
         where that was used; the page is empty where even the last step fails."""
-        rule, state, sight = self._rules[request.slot], self._state, self._sight
+        rule = self._rules[request.slot]
         behind = ""
         if entry is not None and self.lists.is_stale(entry, now_ms):
             behind = "breaker" if self.lists.failing else "behind"
@@ -473,16 +474,15 @@ class Engine:
         for fall in descend(rule, behind, waited_ms, hurry) if self.ready else (LOADING,):
             try:
                 if fall.step == "static":
-                    items = choose_static(state, request, rule.static, self.ready)
+                    items = choose_static(self._state, request, rule.static, self.ready)
                     return fall, Page(items, "none"), None
                 if fall.step == "popular":
                     cheap = POPULAR_PLAN._replace(foresight=plan.foresight)
-                    page = decide(state, sight, request, cheap, now_ms, self._pool)
+                    page = decide(self._desk, request, cheap, now_ms)
                     entry = None
                 else:
                     listed = NO_LIST if entry is None else entry.prepared.listed
-                    page = decide(state, sight, request, plan, now_ms, self._pool, listed)
-                self._kept_off += self._pool.kept_off
+                    page = decide(self._desk, request, plan, now_ms, listed)
             except Exception:
                 self._note_failure(fall, request)
             else:

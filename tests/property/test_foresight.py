@@ -11,13 +11,12 @@ from hypothesis import strategies as st
 from onhand.app import App
 from onhand.contracts.records import Event, Item, Record, Signal
 from onhand.contracts.requests import RecommendRequest
-from onhand.decision.decide import Page, decide
+from onhand.decision.decide import Desk, Page, decide
 from onhand.decision.records import DecisionRecord
 from onhand.decision.slots import PLANS
 from onhand.engine import Engine
 from onhand.retrieval.foresight import HOLD_FROM, HORIZON_MS, gone_chance
 from onhand.retrieval.pool import make_pool
-from onhand.retrieval.sight import sight_of
 from onhand.state.fold import RUSH_GAP_MS
 from onhand.state.state import Limits, State
 from streams import START_MS
@@ -54,7 +53,7 @@ def state_of(records: list[Record]) -> State:
 def page(state: State, n: int, foresight: bool = True, session: str = "new") -> Page:
     request = RecommendRequest("home", session=session, n=n)
     plan = PLAN._replace(foresight=foresight)
-    return decide(state, sight_of(state), request, plan, START_MS, POOL)
+    return decide(Desk(state, POOL), request, plan, START_MS)
 
 
 @given(stocks, stocks, counts, times_ms, times_ms)

@@ -13,7 +13,7 @@ from scipy.sparse.csgraph import maximum_flow
 
 from onhand.contracts.records import EVENT_TYPES, Event, Item, ItemDelete, Record, Signal
 from onhand.contracts.requests import SLOTS, RecommendRequest
-from onhand.decision.decide import decide
+from onhand.decision.decide import Desk, decide
 from onhand.decision.slots import Plan
 from onhand.retrieval.arrivals import NEW_MS
 from onhand.retrieval.first_pass import find, make_scratch
@@ -171,7 +171,7 @@ def test_a_page_shows_what_may_be_shown_and_is_full(
     if rows:
         scores = np.linspace(3, -3, len(rows)).astype(np.float32)
         listed = Listed(np.array(rows, np.int32), scores, np.zeros(len(rows), np.int8))
-    page = decide(state, sight_of(state), request, plan, START_MS, POOL, listed)
+    page = decide(Desk(state, POOL), request, plan, START_MS, listed)
     shown = [each.id for each in page.items]
     may = allowed(state, request, plan.repeat_bought)
     assert len(set(shown)) == len(shown)

@@ -101,7 +101,7 @@ def test_the_nearest_are_found_and_what_must_not_be_shown_is_not(
         wanted = np.sort(products)[-QUOTA:]
         found = nearest(
             clusters.centroid, clusters.size, clusters.member, clusters.vectors, used,
-            state.item.blocked, query, -(2**40), compared, item, product,
+            state.item.blocked, query, -(2**30), compared, item, product,
         )  # fmt: skip
         assert not state.item.blocked[item[:found]].any()
         assert found == len(set(item[:found].tolist()))

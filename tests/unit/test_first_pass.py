@@ -5,7 +5,7 @@ import pytest
 
 from onhand.contracts.records import Context, Event, Item, Record, Signal
 from onhand.contracts.requests import RecommendRequest
-from onhand.decision.decide import decide
+from onhand.decision.decide import Desk, decide
 from onhand.decision.slots import PLANS
 from onhand.engine import Engine
 from onhand.log.memory import MemoryLog
@@ -80,15 +80,13 @@ def test_of_equal_values_the_first_are_kept():
 
 
 def test_a_prepared_list_leads_and_live_sources_move_it(state: State):
-    sight, pool = sight_of(state), make_pool(LIMITS.items)
+    desk = Desk(state, make_pool(LIMITS.items))
     listed = Listed(
         np.array([702, 703, 704], np.int32),
         np.array([-1.0, 3.0, 2.0], np.float32),
         np.array([0, 1, 6], np.int8),
     )
-    page = decide(
-        state, sight, RecommendRequest("home", n=5), PLANS["home"], START_MS, pool, listed
-    )
+    page = decide(desk, RecommendRequest("home", n=5), PLANS["home"], START_MS, listed)
     first, second = page.items[:2]
     assert [first.id, second.id] == [state.items.names[703], state.items.names[704]]
     assert (first.source, second.source) == ("copurchases", "popular_in_country")
@@ -104,8 +102,7 @@ def test_what_sold_out_since_leaves_a_prepared_list():
         np.array([4, 2], np.int32), np.array([2.0, 1.0], np.float32), np.array([0, 0], np.int8)
     )
     request = RecommendRequest("home", n=3)
-    pool = make_pool(16)
-    page = decide(state, sight_of(state), request, PLANS["home"], START_MS, pool, listed)
+    page = decide(Desk(state, make_pool(16)), request, PLANS["home"], START_MS, listed)
     assert page.items[0].id == "i1"
     assert "i3" not in {item.id for item in page.items}
     assert len(page.items) == 3

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from onhand.contracts.answers import RecommendedItem
 from onhand.contracts.requests import RecommendRequest
 from onhand.decision.slots import Plan
-from onhand.decision.tiers import TIERS, find_tier
-from onhand.kernel import Array, short_kernel
+from onhand.decision.tiers import TIERS, tier_of
+from onhand.kernel import Array, Held, short_kernel
 from onhand.retrieval.content import FEW
 from onhand.retrieval.filters import NO_FILTER, compile_filter
 from onhand.retrieval.foresight import foresee, release
@@ -23,14 +23,23 @@ from onhand.retrieval.gather import gather
 from onhand.retrieval.listed import LIVE_SHARE, NO_LIST, Listed, offer_listed
 from onhand.retrieval.pool import Pool, bar, bar_one, clear, lay_out, select
 from onhand.retrieval.selection import FREE, Conditions, bar_filtered, explore, fill, pick
-from onhand.retrieval.sight import Sight, find_visitor
+from onhand.retrieval.sight import Asked, Visitor, look_up, recognise, sight_of
 from onhand.retrieval.sources import LABELS, POPULAR
 from onhand.state.barriers import BOUGHT, EXCLUDED, IN_CART, SEED
 from onhand.state.state import State
 
-__all__ = ["Page", "decide"]
+__all__ = ["Desk", "Page", "decide"]
 
 _NOTHING: Final = np.zeros(0, np.int32)
+
+
+class Desk:
+    """Where decisions of a state are made, one at a time, in the memory of a pool."""
+
+    def __init__(self, state: State, pool: Pool) -> None:
+        self.state = state
+        self.pool = pool
+        self.tables = Held((sight_of(state), pool))
 
 
 class Page(NamedTuple):
@@ -41,47 +50,46 @@ class Page(NamedTuple):
 
 
 def decide(
-    state: State,
-    sight: Sight,
-    request: RecommendRequest,
-    plan: Plan,
-    now_ms: int,
-    pool: Pool,
-    prepared: Listed = NO_LIST,
+    desk: Desk, request: RecommendRequest, plan: Plan, now_ms: int, prepared: Listed = NO_LIST
 ) -> Page:
     """Choose `request.n` items, fewer only when the shop has no more that may be shown.
 
     A `prepared` list counts 1 beside `LIVE_SHARE` of the plan's weights (see `retrieval.listed`).
-    Afterwards `pool` holds every candidate, and in `kept_off` how many a barrier kept off.
+    Afterwards the pool holds every candidate, and in `kept_off` how many a barrier kept off.
     """
-    visitor = find_visitor(state, request)
+    state, names = desk.state, desk.state.items.names
     excluded = _rows(state, request.exclude) if request.exclude else _NOTHING
-    items = len(state.items)
-    known = find_tier(state, visitor)
     conditions = _conditions(state, request)
-    found = choose(
-        pool, sight, visitor, plan, known, prepared, conditions, excluded, now_ms, items, request.n
+    asked = look_up(state, request)
+    found, known = choose(
+        desk.tables, asked, plan, prepared, conditions, excluded, now_ms, len(names), request.n
     )
-    return Page(_lay_out(state.items.names, pool, found), TIERS[known])
+    return Page(_lay_out(names, desk.pool.page, found), TIERS[known])
 
 
 @short_kernel
 def choose(
-    pool: Any,
-    sight: Any,
-    visitor: Any,
+    desk: Any,
+    asked: Asked,
     plan: Any,
-    known: int,
     prepared: Any,
     conditions: Any,
     excluded: Array,
     now_ms: int,
     items: int,
     n: int,
-) -> int:
-    """Fill the pool, choose up to `n` of it, lay them out; return how many are chosen. `known` is
-    the visitor's tier."""
+) -> tuple[int, int]:
+    """Fill the pool, choose up to `n` of it, lay them out; return how many are chosen, and the
+    visitor's tier."""
+    sight, pool = desk.tables
     candidates, parts, place, size, chosen, page, kept_off = pool
+    session, _, seed, _, device, referrer, _ = asked
+    user, country, cohort = recognise(
+        asked, sight.session_user, sight.session_country, sight.user_country,
+        sight.user_interactions,
+    )  # fmt: skip
+    visitor = Visitor(session, user, seed, country, device, referrer, cohort)
+    known = tier_of(max(sight.session_interactions[session], sight.user_interactions[user]))
     rows, scores, sources = prepared
     clear(candidates, parts, place, size)
     bar(candidates, place, size, excluded, EXCLUDED)
@@ -129,8 +137,9 @@ def choose(
             break
         if not release(candidates, size[0], stock, pieces, span_ms, sold_ms, now_ms):
             break
+    kept_off[1] += kept_off[0]
     lay_out(candidates, chosen, page, price_cents, stock, found)
-    return found
+    return found, known
 
 
 def _conditions(state: State, request: RecommendRequest) -> Conditions:
@@ -144,14 +153,16 @@ def _rows(state: State, ids: list[str]) -> NDArray[np.int32]:
     return np.array([row for id in ids if (row := state.items.rows.get(id))], np.int32)
 
 
-def _lay_out(names: list[str], pool: Pool, found: int) -> list[RecommendedItem]:
+def _lay_out(names: list[str], page: NDArray[np.int64], found: int) -> list[RecommendedItem]:
     return [
         RecommendedItem(
             names[row],
-            score,
+            millionths / 1_000_000,
             LABELS[source],
             None if price_cents < 0 else price_cents / 100,
             None if stock < 0 else stock,
         )
-        for row, score, source, price_cents, stock in pool.page[:found].tolist()
+        for row, millionths, source, price_cents, stock in zip(
+            *page[:, :found].tolist(), strict=True
+        )
     ]

@@ -11,7 +11,7 @@ import numpy as np
 from msgspec import Struct
 
 from onhand.contracts.answers import Recommendation
-from onhand.decision.decide import decide
+from onhand.decision.decide import Desk, decide
 from onhand.decision.ladder import POPULAR_PLAN, choose_static
 from onhand.decision.lists import Whom, audience
 from onhand.decision.models import Models
@@ -132,8 +132,8 @@ def again(
         shown = [item.id for item in record.answer.items]
         items = choose_static(state, record.request, shown, whole=False)
         return msgspec.structs.replace(record.answer, as_of=state.offset, items=items)
-    plan, sight = plan_of(record), sight_of(state)
-    page = decide(state, sight, record.request, plan, record.now_ms, pool, listed)
+    desk = Desk(state, pool)
+    page = decide(desk, record.request, plan_of(record), record.now_ms, listed)
     return msgspec.structs.replace(
         record.answer,
         as_of=state.offset,
@@ -215,9 +215,10 @@ def _parts(
     share = LIVE_SHARE if len(listed.rows) else 1.0
     alone = [(LABELS[code], at, at + 1, NO_LIST) for at, code in enumerate(plan.codes.tolist())]
     parts: dict[int, dict[str, float]] = {}
+    desk = Desk(state, pool)
     for label, begin, end, ranked in [("prepared", 0, 0, listed), *alone]:
         few = plan._replace(codes=plan.codes[begin:end], weights=share * plan.weights[:, begin:end])
-        decide(state, sight_of(state), record.request, few, record.now_ms, pool, ranked)
+        decide(desk, record.request, few, record.now_ms, ranked)
         found = pool.candidates[: pool.size[0]]
         for row in found[np.flatnonzero(found["score"])]:
             given = parts.setdefault(int(row["item"]), {})

@@ -20,6 +20,8 @@ QUOTA: Final = 96
 MANY: Final = 32_768
 FEW: Final = 2_048
 _SEEN: Final = np.iinfo(np.int64).min
+_ORDER_BITS: Final = 32
+_ORDER: Final = 2**_ORDER_BITS - 1
 
 
 @kernel
@@ -50,40 +52,64 @@ def nearest(
     near = np.zeros(clusters, np.int64)
     for cluster in range(clusters):
         near[cluster] = dot(centroid[cluster], direction)
+    product[:] = floor << _ORDER_BITS
     found = looked = 0
     for _ in range(clusters):
         if looked >= compared:
             break
         cluster = near.argmax()
         near[cluster] = _SEEN
-        looked += count[cluster]
-        found, floor = look_through(
-            vectors[cluster], member[cluster], count[cluster], blocked, direction, floor, item,
-            product, found,
+        found += look_through(
+            vectors[cluster], member[cluster], count[cluster], blocked, direction, item, product,
+            looked,
         )  # fmt: skip
-    return found
+        looked += count[cluster]
+    rank(item, product)
+    product >>= _ORDER_BITS
+    return min(found, item.shape[0])
 
 
 @kernel
 def look_through(
-    vectors: Array, member: Array, count: int, blocked: Array, direction: Array, floor: int,
-    item: Array, product: Array, found: int,
-) -> tuple[int, int]:  # fmt: skip
-    """Take what a cluster has above `floor` among the `found` nearest; return how many they are
-    then, and what is above the floor of the next."""
-    most = item.shape[0]
+    vectors: Array, member: Array, count: int, blocked: Array, direction: Array, item: Array,
+    product: Array, looked: int,
+) -> int:  # fmt: skip
+    """Put what a cluster has above the least of the nearest among them; return how many.
+
+    The nearest are a heap with the least first: sorted by insertion, they took twice as long as
+    the products. Of equal products the first is the greater, so a key is a product and, below it,
+    how many vectors were not looked at before.
+    """
+    floor = product[0] >> _ORDER_BITS
+    entered = 0
     for at in range(count):
         value = dot(vectors[at], direction)
-        if value <= floor or blocked[member[at]] != 0:
-            continue
-        slot = min(found, most - 1)
-        while slot > 0 and product[slot - 1] < value:
-            item[slot] = item[slot - 1]
-            product[slot] = product[slot - 1]
-            slot -= 1
-        item[slot] = member[at]
-        product[slot] = value
-        found = min(found + 1, most)
-        if found == most:
-            floor = product[most - 1]
-    return found, floor
+        if value > floor and blocked[member[at]] == 0:
+            key = (value << _ORDER_BITS) + _ORDER - looked - at
+            sink(item, product, item.shape[0], member[at], key)
+            floor = product[0] >> _ORDER_BITS
+            entered += 1
+    return entered
+
+
+@kernel
+def sink(item: Array, product: Array, size: int, new: int, key: int) -> None:
+    """Put a new one into a heap of `size` in place of its least."""
+    at = 0
+    while 2 * at + 1 < size:
+        child = 2 * at + 1
+        child += child + 1 < size and product[child + 1] < product[child]
+        if product[child] >= key:
+            break
+        item[at], product[at] = item[child], product[child]
+        at = child
+    item[at], product[at] = new, key
+
+
+@kernel
+def rank(item: Array, product: Array) -> None:
+    """Turn a heap into a list, the greatest first."""
+    for last in range(item.shape[0] - 1, 0, -1):
+        new, key = item[last], product[last]
+        item[last], product[last] = item[0], product[0]
+        sink(item, product, last, new, key)

@@ -50,15 +50,8 @@ CANDIDATE: Final = np.dtype(
         ("reason", np.int32),  # why it must not be shown, 0 when it may
     ]
 )
-PAGE: Final = np.dtype(
-    [
-        ("item", np.int64),
-        ("score", np.float64),
-        ("source", np.int64),
-        ("price_cents", np.int64),
-        ("stock", np.int64),
-    ]
-)
+PAGE: Final = ("item", "score", "source", "price_cents", "stock")
+"""The rows of a page that is laid out; scores are in millionths."""
 
 
 class Pool(NamedTuple):
@@ -69,8 +62,8 @@ class Pool(NamedTuple):
     place: NDArray[np.int32]  # (items,): 1 + the place of an item in the pool, 0: not in it
     size: NDArray[np.int64]  # (1,): candidates in use
     chosen: NDArray[np.int64]  # places of the chosen, best first
-    page: NDArray[np.void]  # (CAPACITY,) of PAGE: the chosen, laid out
-    kept_off: NDArray[np.int64]  # (reasons,): how many each barrier kept off the page
+    page: NDArray[np.int64]  # (PAGE, CAPACITY): the chosen, laid out
+    kept_off: NDArray[np.int64]  # (2, reasons): how many each barrier kept off this page, off all
 
 
 def make_pool(items: int, *, parts: bool = False) -> Pool:
@@ -82,8 +75,8 @@ def make_pool(items: int, *, parts: bool = False) -> Pool:
         place=np.zeros(items, np.int32),
         size=np.zeros(1, np.int64),
         chosen=np.zeros(CAPACITY, np.int64),
-        page=np.zeros(CAPACITY, PAGE),
-        kept_off=np.zeros(len(REASONS), np.int64),
+        page=np.zeros((len(PAGE), CAPACITY), np.int64),
+        kept_off=np.zeros((2, len(REASONS)), np.int64),
     )
 
 
@@ -219,10 +212,10 @@ def select(
 @kernel
 def count_kept_off(candidates: Array, size: int, kept_off: Array, floor: float) -> None:
     """Count by reason what was passed over of a score above `floor`."""
-    kept_off[:] = 0
+    kept_off[0] = 0
     for at in range(size):
         if candidates[at].reason != 0 and candidates[at].score > floor:
-            kept_off[candidates[at].reason] += 1
+            kept_off[0, candidates[at].reason] += 1
 
 
 @kernel
@@ -232,9 +225,8 @@ def lay_out(
     """Write the `found` chosen to `page`, with their live facts; scores to six digits."""
     for slot in range(found):
         candidate = candidates[chosen[slot]]
-        row = page[slot]
-        row.item = candidate.item
-        row.score = np.rint(candidate.score * 1e6) / 1e6
-        row.source = candidate.source
-        row.price_cents = price_cents[candidate.item]
-        row.stock = stock[candidate.item]
+        page[0, slot] = candidate.item
+        page[1, slot] = np.int64(np.rint(candidate.score * 1e6))
+        page[2, slot] = candidate.source
+        page[3, slot] = price_cents[candidate.item]
+        page[4, slot] = stock[candidate.item]

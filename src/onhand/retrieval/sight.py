@@ -1,7 +1,8 @@
 """What retrieval reads of a state, and whom it reads it for.
 
 One compiled call makes a decision (see `decision.decide`). Handing an array to compiled code costs
-about 0.15 microseconds, so what is handed over is only what is read.
+about 0.15 microseconds, so what is handed over is only what is read, and page reads hand it over
+once for all (`kernel.Held`).
 """
 
 from typing import Any, NamedTuple
@@ -9,14 +10,18 @@ from typing import Any, NamedTuple
 from numpy.typing import NDArray
 
 from onhand.contracts.requests import RecommendRequest
+from onhand.kernel import Array, shared_kernel
 from onhand.state.cohorts import cohort_of
 from onhand.state.contexts import referrer_name
 from onhand.state.operations import session_name
 from onhand.state.state import State
 
-__all__ = ["Sight", "Visitor", "find_visitor", "sight_of"]
+__all__ = ["Asked", "Sight", "Visitor", "find_visitor", "look_up", "recognise", "sight_of"]
 
 Column = NDArray[Any]
+Asked = tuple[int, int, int, int, int, int, bool]
+"""What a request names, as rows of the state: session, user, seed item, country, device, referrer;
+0 is unknown. And whether it names a user."""
 
 
 class Sight(NamedTuple):
@@ -61,6 +66,11 @@ class Sight(NamedTuple):
     cluster_member: Column
     cluster_vectors: Column
     clusters: Column
+    session_user: Column
+    session_country: Column
+    session_interactions: Column
+    user_country: Column
+    user_interactions: Column
 
 
 class Visitor(NamedTuple):
@@ -119,17 +129,20 @@ def sight_of(state: State) -> Sight:
         cluster_member=state.cluster.member,
         cluster_vectors=state.cluster.vectors,
         clusters=state.shop.clusters,
+        session_user=sessions.user,
+        session_country=sessions.country,
+        session_interactions=sessions.interactions,
+        user_country=users.country,
+        user_interactions=users.interactions,
     )
 
 
-def find_visitor(state: State, request: RecommendRequest) -> Visitor:
+def look_up(state: State, request: RecommendRequest) -> Asked:
     """Return the rows that `request` names; nothing is created."""
-    user = state.users.rows.get(request.user, 0) if request.user is not None else 0
-    session = state.sessions.rows.get(session_name(request.session, request.user), 0)
-    if session and not user:
-        user = int(state.session.user[session])
-    seed = state.items.rows.get(request.item, 0) if request.item is not None else 0
-    context = request.context
+    name, item, context = request.user, request.item, request.context
+    user = state.users.rows.get(name, 0) if name is not None else 0
+    session = state.sessions.rows.get(session_name(request.session, name), 0)
+    seed = state.items.rows.get(item, 0) if item is not None else 0
     country = device = referrer = 0
     if context.country is not None:
         country = state.countries.rows.get(context.country, 0)
@@ -137,8 +150,31 @@ def find_visitor(state: State, request: RecommendRequest) -> Visitor:
         device = state.devices.rows.get(context.device, 0)
     if context.referrer is not None:
         referrer = state.referrers.rows.get(referrer_name(context.referrer), 0)
-    if not country:
-        country = int(state.session.country[session] or state.user.country[user])
-    has_user = request.user is not None or user != 0
-    cohort = cohort_of(has_user, int(state.user.interactions[user]))
+    return session, user, seed, country, device, referrer, name is not None
+
+
+@shared_kernel
+def recognise(
+    asked: Asked, session_user: Array, session_country: Array, user_country: Array,
+    user_interactions: Array,
+) -> tuple[int, int, int]:  # fmt: skip
+    """Return user, country and cohort: what a request does not name is known of its session, or
+    of its user."""
+    session, user, _, country, _, _, has_user = asked
+    if user == 0:
+        user = session_user[session]
+    if country == 0:
+        country = session_country[session]
+    if country == 0:
+        country = user_country[user]
+    return user, country, cohort_of(has_user or user != 0, user_interactions[user])
+
+
+def find_visitor(state: State, request: RecommendRequest) -> Visitor:
+    """Return who asks; nothing is created."""
+    asked = look_up(state, request)
+    sessions, users = state.session, state.user
+    known = recognise(asked, sessions.user, sessions.country, users.country, users.interactions)
+    user, country, cohort = map(int, known)
+    session, _, seed, _, device, referrer, _ = asked
     return Visitor(session, user, seed, country, device, referrer, cohort)

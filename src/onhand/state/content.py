@@ -112,11 +112,12 @@ def unpack(vector: Array, packed: Array) -> None:
 
 @inner_kernel
 def dot(vector: Array, direction: Array) -> Array:
-    """Return the product of two vectors of 8-bit integers."""
-    total = 0
+    """Return the product of two vectors of 8-bit integers. Sums of 32 bits take half the time
+    of sums of 64."""
+    total = np.int32(0)
     for at in range(DIMENSIONS):
-        total += np.int32(vector[at]) * np.int32(direction[at])
-    return total
+        total = np.int32(total + np.int32(np.int16(vector[at]) * np.int16(direction[at])))
+    return np.int64(total)
 
 
 @inner_kernel
