@@ -8,6 +8,7 @@ change one, and all compile again; otherwise a start loads them in milliseconds.
 import hashlib
 import os
 from collections.abc import Callable
+from functools import reduce
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -22,6 +23,7 @@ __all__ = [
     "Array",
     "Held",
     "entry_kernel",
+    "inlined_kernel",
     "inner_kernel",
     "kernel",
     "prefetch",
@@ -69,6 +71,16 @@ def inner_kernel(function: _F) -> _F:
     instruction, and they took a third of the fold of features.
     """
     compiled: Any = _njit(cache=True, nogil=True, _nrt=False)(function)
+    return compiled
+
+
+def inlined_kernel(function: _F) -> _F:
+    """Compile an inner kernel that is written out wherever it is called.
+
+    A call hands over seven words and more of each array; those of whole tables went to the stack
+    and took a third of the state's fold.
+    """
+    compiled: Any = _njit(cache=True, nogil=True, _nrt=False, forceinline=True)(function)
     return compiled
 
 
@@ -136,7 +148,7 @@ def _build_prefetch(_context: Any, array: Any, _row: Any, _cell: Any) -> Any:
     def build(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         shaped = make_array(signature.args[0])(context, builder, values[0])
         strides = cgutils.unpack_tuple(builder, shaped.strides)
-        offset = builder.add(*map(builder.mul, values[1:], strides))
+        offset = reduce(builder.add, map(builder.mul, values[1:], strides))
         byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
         place = builder.gep(builder.bitcast(shaped.data, byte), [offset])
         of_type = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
@@ -148,4 +160,5 @@ def _build_prefetch(_context: Any, array: Any, _row: Any, _cell: Any) -> Any:
 
 
 prefetch: Final[Any] = intrinsic(_build_prefetch)
-"""Asks memory for `array[row, cell]` of an array with two dimensions, and does not wait for it."""
+"""Asks memory for `array[row, cell]` and does not wait for it; `cell` is 0 where an array has only
+rows."""

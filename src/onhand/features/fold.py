@@ -17,7 +17,7 @@ import numpy as np
 from onhand.features import accumulators as of
 from onhand.features import pairs, windows
 from onhand.features.zones import offset_ms
-from onhand.kernel import Array, inner_kernel, kernel, prefetch
+from onhand.kernel import Array, inlined_kernel, inner_kernel, kernel, prefetch
 from onhand.state import decay, sketch
 from onhand.state import fold as operations_of
 from onhand.state.operations import MISSING
@@ -96,7 +96,7 @@ def state_fact(own: Array, prices: Array, kind: int, item: int, value: int) -> N
     count_price(own, prices, item, 1)
 
 
-@inner_kernel
+@inlined_kernel
 def read_fields(event: Array, at: int, operation: Array, row: int, items: Array) -> None:
     """Write the value of each field of an event, `MISSING` where it has none."""
     item = operation[row, 1]
@@ -115,7 +115,7 @@ def read_fields(event: Array, at: int, operation: Array, row: int, items: Array)
     event[at, begin + of.BRAND] = brand if brand else MISSING
 
 
-@inner_kernel
+@inlined_kernel
 def start_session(own: Array, operation: Array, row: int) -> int:
     """Bring a session's own cells up to date with an event; return what it starts."""
     session, user, time_ms = operation[row, 2], operation[row, 3], operation[row, 5]
@@ -238,7 +238,7 @@ def turn(dial: Array, spec: Array, zones: Array, time_ms: int) -> None:
         dial[CELL] = bucket % length
 
 
-@inner_kernel
+@inlined_kernel
 def weight_in(dial: Array, epoch: int, span_ms: int, time_ms: int) -> int:
     """Return the weight of an event in a row whose epoch is `epoch`, that of the dial or later."""
     if epoch == dial[BUCKET]:
@@ -246,7 +246,7 @@ def weight_in(dial: Array, epoch: int, span_ms: int, time_ms: int) -> int:
     return decay.weigh(time_ms, epoch * span_ms * decay.EPOCH_HALVES, span_ms)
 
 
-@inner_kernel
+@inlined_kernel
 def step(
     spec: Array, dial: Array, zones: Array, wide: Array, narrow: Array, row: int, time_ms: int,
     value: int,
@@ -286,7 +286,7 @@ def step(
         wide[row, at + 1] += value
 
 
-@inner_kernel
+@inlined_kernel
 def fetch(
     wide: Array, narrow: Array, spec: Array, starts: Array, members: Array, dials: Array,
     slot: int, row: int,

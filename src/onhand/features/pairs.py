@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from onhand.kernel import Array, inner_kernel
+from onhand.kernel import Array, inlined_kernel, inner_kernel
 
 __all__ = ["Pairs", "enter", "find", "pairs"]
 
@@ -56,7 +56,7 @@ def find(keys: Array, rows: Array, touched: Array, key: int, born: int) -> int:
     return 0
 
 
-@inner_kernel
+@inlined_kernel
 def enter(
     keys: Array, rows: Array, touched: Array, used: Array, key: int, born: int, now: int
 ) -> Any:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from onhand.kernel import Array, inner_kernel
+from onhand.kernel import Array, inlined_kernel, inner_kernel
 
 __all__ = ["FULL", "add", "bucket_ms_of", "count", "parse_duration_ms", "total"]
 
@@ -47,7 +47,7 @@ def bucket_ms_of(window_ms: int) -> int:
     return 86_400_000
 
 
-@inner_kernel
+@inlined_kernel
 def advance(
     rings: Array, row: int, at: int, buckets: int, memory: Array, place: int, bucket: int
 ) -> bool:
@@ -64,7 +64,7 @@ def advance(
     return bucket > latest - buckets
 
 
-@inner_kernel
+@inlined_kernel
 def add(
     rings: Array, row: int, at: int, buckets: int, cell: int, memory: Array, place: int,
     bucket: int, amount: int,
@@ -74,7 +74,7 @@ def add(
         rings[row, at + cell] += amount
 
 
-@inner_kernel
+@inlined_kernel
 def count(
     rings: Array, row: int, at: int, buckets: int, cell: int, memory: Array, place: int,
     bucket: int, amount: int,

@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 
-from onhand.kernel import Array, inner_kernel
+from onhand.kernel import Array, inlined_kernel, inner_kernel
 
 __all__ = [
     "EPOCH_HALVES",
@@ -46,7 +46,7 @@ def landmark_of(time_ms: int) -> int:
     return time_ms // EPOCH_MS * EPOCH_MS
 
 
-@inner_kernel
+@inlined_kernel
 def weigh(time_ms: int, landmark_ms: int, half_life_ms: int) -> int:
     """Return the integer weight of one unit at `time_ms`: `UNIT` at the landmark, doubling every
     half-life, 0 for what is over ten half-lives older."""
@@ -58,7 +58,7 @@ def weigh(time_ms: int, landmark_ms: int, half_life_ms: int) -> int:
     return fraction >> min(-halves, 63)
 
 
-@inner_kernel
+@inlined_kernel
 def weight_at(time_ms: int, landmark_ms: int) -> int:
     """Return `weigh` for the half-life of the state's own counts."""
     return weigh(time_ms, landmark_ms, HALF_LIFE_MS)

@@ -25,9 +25,10 @@ from typing import Any, Final
 import numpy as np
 from numba import literal_unroll
 
-from onhand.kernel import Array, inner_kernel, kernel
+from onhand.kernel import Array, inlined_kernel, inner_kernel, kernel, prefetch
 from onhand.state import barriers, clusters, cohorts, decay, sketch
-from onhand.state.content import move, unpack
+from onhand.state.columns import HISTORY, RECENT
+from onhand.state.content import DIMENSIONS, move, unpack
 from onhand.state.contexts import DEVICES_AT, REFERRERS_AT, hour_row
 
 __all__ = ["fold"]
@@ -85,6 +86,9 @@ LINKS: Final = 3
 LINK_WINDOW_MS: Final = 3_600_000
 BASKET_WINDOW_MS: Final = 86_400_000
 
+AHEAD: Final = 8
+"""So many operations before its turn, memory is asked for what one changes."""
+
 
 @inner_kernel
 def insert(members: Array, times: Array, member: int, time_ms: int) -> int:
@@ -98,6 +102,7 @@ def insert(members: Array, times: Array, member: int, time_ms: int) -> int:
         return -1
     for slot in range(width - 1, place, -1):
         members[slot] = members[slot - 1]
+    for slot in range(width - 1, place, -1):
         times[slot] = times[slot - 1]
     members[place] = member
     times[place] = time_ms
@@ -136,7 +141,7 @@ def move_landmark(items: Any, places: Any, contexts: Any, shop: Any, time_ms: in
     shop.landmark_ms[0] = landmark
 
 
-@inner_kernel
+@inlined_kernel
 def link(
     next_item: Array,
     next_weight: Array,
@@ -158,7 +163,7 @@ def link(
             sketch.add(next_item[item], next_weight[item], recent[newer], weight)
 
 
-@inner_kernel
+@inlined_kernel
 def pair(
     with_item: Array,
     with_weight: Array,
@@ -178,7 +183,7 @@ def pair(
             sketch.add(with_item[other], with_weight[other], item, weight)
 
 
-@inner_kernel
+@inlined_kernel
 def count_in_cohort(
     items: Any, shop: Any, item: int, cohort: int, amount: int, time_ms: int
 ) -> None:
@@ -202,7 +207,7 @@ def move_surge(items: Any, shop: Any, time_ms: int) -> None:
     landmark_ms[0] = landmark
 
 
-@inner_kernel
+@inlined_kernel
 def surge(items: Any, shop: Any, item: int, time_ms: int) -> None:
     """Count an item among those of the last hours."""
     landmark_ms = shop.surge_landmark_ms
@@ -212,7 +217,7 @@ def surge(items: Any, shop: Any, item: int, time_ms: int) -> None:
     sketch.top(shop.surge_item[0], shop.surge_weight[0], item, items.surge[item])
 
 
-@inner_kernel
+@inlined_kernel
 def begin(
     members: Array, weights: Array, item: int, weight: int, time_ms: int, referrer: int, device: int
 ) -> None:
@@ -246,7 +251,7 @@ def sell(
     sold_ms[item] = max(time_ms, abs(before_ms))
 
 
-@inner_kernel
+@inlined_kernel
 def interact(
     items: Any, sessions: Any, users: Any, places: Any, contexts: Any, shop: Any, operation: Array
 ) -> None:
@@ -342,7 +347,7 @@ def clear(rows: Any, row: int) -> None:
         column[row] = 0
 
 
-@inner_kernel
+@inlined_kernel
 def stand(items: Any, shop: Any, kind: int, item: int, time_ms: int, value: int) -> None:
     """Fold a fact about an item, and refresh its barrier."""
     if kind == NEW_ITEM:
@@ -396,6 +401,39 @@ def describe(terms: Array, item: int, operation: Array) -> None:
         terms[item, first + at] = operation[3 + at]
 
 
+@inlined_kernel
+def fetch(items: Any, sessions: Any, users: Any, operation: Array) -> None:
+    """Ask memory for what an event changes, cache line by cache line."""
+    kind, item, session, user = operation[0], operation[1], operation[2], operation[3]
+    if OTHER < kind < CUSTOM:
+        return
+    prefetch(sessions.touched, session, 0)
+    prefetch(sessions.user, session, 0)
+    prefetch(sessions.country, session, 0)
+    prefetch(sessions.device, session, 0)
+    prefetch(sessions.referrer, session, 0)
+    prefetch(sessions.interactions, session, 0)
+    for cell in range(0, DIMENSIONS, 32):
+        prefetch(sessions.interest, session, cell)
+    for cell in range(0, RECENT, 16):
+        prefetch(sessions.recent_item, session, cell)
+    for cell in range(0, RECENT, 8):
+        prefetch(sessions.recent_ms, session, cell)
+    prefetch(items.popularity, item, 0)
+    prefetch(items.surge, item, 0)
+    prefetch(items.cohort_weight, item, 0)
+    prefetch(items.sessions, item, 0)
+    prefetch(items.content, item, 0)
+    if user:
+        prefetch(users.touched, user, 0)
+        prefetch(users.country, user, 0)
+        prefetch(users.interactions, user, 0)
+        for cell in range(0, HISTORY, 16):
+            prefetch(users.recent_item, user, cell)
+        for cell in range(0, HISTORY, 8):
+            prefetch(users.recent_ms, user, cell)
+
+
 @inner_kernel
 def fold(
     items: Any, sessions: Any, users: Any, places: Any, contexts: Any, near: Any, shop: Any,
@@ -403,6 +441,8 @@ def fold(
 ) -> None:  # fmt: skip
     """Apply `operations`, (n, 11) int64, in order."""
     for row in range(operations.shape[0]):
+        if row + AHEAD < operations.shape[0]:
+            fetch(items, sessions, users, operations[row + AHEAD])
         operation = operations[row]
         kind, item, session, user = operation[0], operation[1], operation[2], operation[3]
         country, time_ms, value = operation[4], operation[5], operation[6]
