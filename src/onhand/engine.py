@@ -389,7 +389,7 @@ class Engine:
         answer = Recommendation(
             decision=f"{self._run}-{self._decided:x}",
             slot=slot,
-            as_of=self.offset,
+            as_of=self._state.offset,
             tier=page.tier,
             model=DEFAULT if entry is None else entry.prepared.model,
             variant=VARIANT,
@@ -397,7 +397,7 @@ class Engine:
             items=page.items,
             took_us=(time.perf_counter_ns() - began_ns) // 1000,
             age_ms=now_ms - entry.prepared.prepared_ms
-            if entry is not None and fall.step == "stale"
+            if fall.step == "stale" and entry is not None
             else UNSET,
         )
         if self.models.ranker is not None:

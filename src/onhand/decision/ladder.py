@@ -9,7 +9,7 @@ Live stock, holds and exclusions apply on every step.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final, Literal, NamedTuple
 
 from onhand.contracts.answers import RecommendedItem
@@ -47,25 +47,24 @@ class Fall(NamedTuple):
     reason: str
 
 
-FRESH: Final = Fall(None, "")
+_WHOLE: Final = (Fall(None, ""), Fall("popular", "error"), Fall("static", "error"))
+_LATE: Final = (Fall("popular", "deadline"), _WHOLE[-1])
+_OVERLOADED: Final = (Fall("popular", "overload"), _WHOLE[-1])
 LOADING: Final = Fall("static", "loading")
 """The one step there is before the log is folded."""
 
 
-def descend(rule: SlotRule, behind: str, waited_ms: float, hurry: bool) -> Iterator[Fall]:
-    """Yield the steps to try, best first, for a request that has waited `waited_ms` already.
+def descend(rule: SlotRule, behind: str, waited_ms: float, hurry: bool) -> tuple[Fall, ...]:
+    """Return the steps to try, best first, for a request that has waited `waited_ms` already.
 
     `behind` says why there is no better list than an old one, empty where there is; `hurry` that
     the server has more to do than it can.
     """
     if hurry:
-        yield Fall("popular", "overload")
-    elif waited_ms + _DECIDING_MS > rule.deadline_ms:
-        yield Fall("popular", "deadline")
-    else:
-        yield Fall("stale", behind) if behind else FRESH
-        yield Fall("popular", "error")
-    yield Fall("static", "error")
+        return _OVERLOADED
+    if waited_ms + _DECIDING_MS > rule.deadline_ms:
+        return _LATE
+    return (Fall("stale", behind), *_WHOLE[1:]) if behind else _WHOLE
 
 
 def choose_static(

@@ -26,9 +26,7 @@ __all__ = ["HotRoutes"]
 _RECOMMEND: Final = "/v1/recommend/"
 _SIMILAR: Final = "/v1/similar/"
 
-_HEAD: Final = (
-    b"HTTP/1.1 200 OK\r\n%bcontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b\n"
-)
+_PAGES: Final = ("/v1/recommend/{slot}", 200)
 
 
 class HotRoutes:
@@ -41,7 +39,7 @@ class HotRoutes:
         self._monitor = service.monitor
         self._encode = msgspec.json.Encoder().encode
         self._headers: list[Header] = []
-        self._header_lines = b""
+        self._head = b""
         self._slots = {(_RECOMMEND + slot).encode(): slot for slot in SLOTS}
         self._exact: dict[str, ASGIApp] = {
             "/v1/events": partial(self._ingest, ("POST",), "events"),
@@ -74,11 +72,10 @@ class HotRoutes:
         except OnhandError:
             return None
         body = self._decide(request)
-        self._metrics.requests["/v1/recommend/{slot}", 200] += 1
         if headers is not self._headers:  # a new list each second
-            self._headers = headers
-            self._header_lines = b"".join([b"%b: %b\r\n" % header for header in headers])
-        answer = _HEAD % (self._header_lines, len(body) + 1, body)
+            self._headers, self._head = headers, _head(headers)
+        answer = b"%b%d\r\n\r\n%b\n" % (self._head, len(body) + 1, body)
+        self._metrics.requests[_PAGES] += 1
         self._metrics.page_seconds.observe(perf_counter() - began_s)
         return answer
 
@@ -175,6 +172,12 @@ class HotRoutes:
         now_ms, limits = service.now_ms(), service.limits
         parsing = parse_in_steps(registry, kind, body.media, body.content, now_ms, limits)
         return await service.ingest(gate, parsing, body, source)
+
+
+def _head(headers: list[Header]) -> bytes:
+    """Return the head of an answer with `headers`, up to the length of its body."""
+    lines = b"".join([b"%b: %b\r\n" % header for header in headers])
+    return b"HTTP/1.1 200 OK\r\n%bcontent-type: application/json\r\ncontent-length: " % lines
 
 
 def _nothing_accepted(report: IngestReport) -> HttpError:

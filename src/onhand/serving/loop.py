@@ -74,7 +74,8 @@ class LoopMonitor:
         took_s = now_s - self._round_began_s
         self._round_began_s = 0.0
         self.rounds.observe(took_s)
-        self._shortest_s = min(self._shortest_s, took_s)
+        if took_s < self._shortest_s:
+            self._shortest_s = took_s
         if now_s - self._interval_began_s > _INTERVAL_S:
             self._delay_s, self._shortest_s, self._interval_began_s = (
                 self._shortest_s,

@@ -1,6 +1,6 @@
 """Query strings to requests, by hand: the page read has no microseconds for more."""
 
-from collections.abc import Sequence
+from collections.abc import Set
 from typing import Any, Final
 from urllib.parse import unquote_plus
 
@@ -29,6 +29,8 @@ RECOMMEND_PARAMETERS: Final = (
 SIMILAR_PARAMETERS: Final = ("n",)
 
 _CONTEXT: Final = frozenset(("device", "country", "referrer"))
+_KNOWN: Final = frozenset(RECOMMEND_PARAMETERS)
+_KNOWN_SIMILAR: Final = frozenset(SIMILAR_PARAMETERS)
 _convert = msgspec.convert
 
 
@@ -37,11 +39,11 @@ def parse_recommend_query(slot: str, query: bytes) -> RecommendRequest:
     `Refused` for a wrong filter."""
     fields: dict[str, Any] = {"slot": slot}
     context: dict[str, str] = {}
-    for name, value in _pairs(query, RECOMMEND_PARAMETERS):
-        if name == "exclude":
-            fields.setdefault("exclude", []).extend(part for part in value.split(",") if part)
-        elif name in _CONTEXT:
+    for name, value in _pairs(query, _KNOWN):
+        if name in _CONTEXT:
             context[name] = value
+        elif name == "exclude":
+            fields.setdefault("exclude", []).extend(part for part in value.split(",") if part)
         elif name in fields:
             _refuse_repeated(name)
         else:
@@ -60,7 +62,7 @@ def parse_recommend_query(slot: str, query: bytes) -> RecommendRequest:
 def parse_similar_n(query: bytes, default: int = 10) -> int:
     """Read `n`, 1 to 100. Raises `Invalid`."""
     n = default
-    for _, value in _pairs(query, SIMILAR_PARAMETERS):
+    for _, value in _pairs(query, _KNOWN_SIMILAR):
         if not (
             value.isdecimal() and value.isascii() and len(value) <= 3 and 1 <= int(value) <= 100
         ):
@@ -69,20 +71,17 @@ def parse_similar_n(query: bytes, default: int = 10) -> int:
     return n
 
 
-def _pairs(query: bytes, known: Sequence[str]) -> list[tuple[str, str]]:
-    if not query:
-        return []
+def _pairs(query: bytes, known: Set[str]) -> list[tuple[str, str]]:
     pairs: list[tuple[str, str]] = []
     try:
         text = query.decode()
+        is_plain = "%" not in text and "+" not in text
         for pair in text.split("&"):
             name, _, value = pair.partition("=")
-            if "%" in value or "+" in value:
-                value = unquote_plus(value, errors="strict")
             if name not in known and pair:
                 _refuse_unknown(name, known)
             if value:
-                pairs.append((name, value))
+                pairs.append((name, value if is_plain else unquote_plus(value, errors="strict")))
     except UnicodeDecodeError:
         raise Invalid(
             "not_utf8", "The query string is not UTF-8; percent-encode it as UTF-8."
@@ -90,8 +89,8 @@ def _pairs(query: bytes, known: Sequence[str]) -> list[tuple[str, str]]:
     return pairs
 
 
-def _refuse_unknown(name: str, known: Sequence[str]) -> None:
-    names = ", ".join(f"`{each}`" for each in known)
+def _refuse_unknown(name: str, known: Set[str]) -> None:
+    names = ", ".join(f"`{each}`" for each in RECOMMEND_PARAMETERS if each in known)
     raise Invalid("unknown_parameter", f"There is no parameter {name[:60]!r}; known are {names}.")
 
 

@@ -101,7 +101,8 @@ class Connection(HttpToolsProtocol):
         answer = self._answer_now(line[1], self.server_state.default_headers)
         if answer is None:
             return False
-        self._unset_keepalive_if_required()
+        if self.timeout_keep_alive_task is not None:
+            self._unset_keepalive_if_required()
         self.transport.write(answer)
         self._idle_since_s = self.loop.time()
         return True
