@@ -214,8 +214,8 @@ def compare(visits: int) -> dict[str, dict[str, float]]:
 def grown(items: int, visits: int = 30_000) -> State:
     """A shop whose visitors begin at Zipf-popular items and stay near them; some buy."""
     rng = random.Random(1)
-    features = App().features
-    state = State(Limits(), features.accumulators(Limits()))
+    features, limits = App().features, Limits(items=items + 1)
+    state = State(limits, features.accumulators(limits))
     records: list[Record] = [
         Item(f"i{n}", f"Thing {n % 997} {n % 89}", f"c{n % 97}", f"b{n % 500}",
              price=rng.uniform(1, 60), stock=0 if n % 20 == 0 else 9, created=START_MS - n * 60_000)
