@@ -162,6 +162,7 @@ def test_the_evaluation_is_ahead_of_each_source_where_there_is_something_to_lear
     assert lead.mean == pytest.approx(ndcg[FULL] - ndcg[over])
     assert 0 < lead.low < lead.mean < lead.high
     assert sum(result.moments.values()) == 200
+    assert all(method.coverage > 0 for method in result.methods.values()), "each shows something"
     assert set(result.leads) == {"all", "anonymous", "content"}, "nobody walks ten steps"
     assert f"| all | {over} | {lead.mean:.4f} [" in markdown(result)
     with pytest.raises(Invalid, match="nothing before"):

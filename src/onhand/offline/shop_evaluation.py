@@ -89,6 +89,7 @@ class ShopEvaluation:
     """What `onhand evaluate shop` answers."""
 
     methods: dict[str, Method]
+    """Those that had anything to show."""
     leads: dict[str, Lead]
     """In "all" moments, and by tier."""
     moments: dict[str, int]
@@ -156,11 +157,12 @@ def evaluate_shop(
     if model is None or state is None:
         raise Invalid("too_little", "No visitor of the last days went on to anything.")
     popularity = _popularity(seen, state, cut_ms)
-    report("intervals", 0, len(kept.lists))
+    named = [name for name, lists in kept.lists.items() if np.any(lists)]
+    report("intervals", 0, len(named))
     methods: dict[str, Method] = {}
-    for done, name in enumerate(kept.lists, 1):
+    for done, name in enumerate(named, 1):
         methods[name] = _method(name, kept, popularity, state)
-        report("intervals", done, len(kept.lists))
+        report("intervals", done, len(named))
     return ShopEvaluation(
         methods=methods,
         leads=_leads(kept),
