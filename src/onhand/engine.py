@@ -200,8 +200,8 @@ class Engine:
         self._desk = Desk(self._state, self._pool)
         self._checkpointed = self.offset
         with Folding(self._state) as folding:
-            for batch in self._log.read(self.offset):
-                folding.add(batch.records, batch.last)
+            for batch in self._log.packed(self.offset):
+                folding.add_packed(batch)
                 if on_progress is not None:
                     on_progress(self.offset, last)
             folding.wait()

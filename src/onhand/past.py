@@ -1,6 +1,7 @@
 """The past: the state as it was at an offset, from the nearest checkpoint and the log after it."""
 
 import logging
+import secrets
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,8 +14,9 @@ from numpy.typing import NDArray
 
 from onhand.contracts.records import Record
 from onhand.features.set import FeatureSet
-from onhand.log.port import Batch, Readable
+from onhand.log.port import Batch, LogDamaged, Packed, Readable
 from onhand.state import checkpoint
+from onhand.state.scan import Scanner
 from onhand.state.state import Dump, Limits, State
 
 __all__ = ["Folding", "Past"]
@@ -37,6 +39,7 @@ class Folding:
 
     def __init__(self, state: State) -> None:
         self._state = state
+        self._scanner: Scanner | None = None
         self._steps: deque[Future[None]] = deque()
 
     def __enter__(self) -> Self:
@@ -51,6 +54,19 @@ class Folding:
         raised."""
         rows = self.name(records)
         self.submit(lambda: self._state.step(rows, last))
+
+    def add_packed(self, batch: Packed) -> None:
+        """Fold records soon that nobody has decoded. Raises `LogDamaged` where they are none, and
+        what a fold before raised."""
+        if self._scanner is None:
+            self._scanner = Scanner(self._state, secrets.randbits(62))
+        if not self._state.is_room(batch.count):
+            self.wait()
+        try:
+            rows = self._scanner.name(batch.elements, batch.count)
+        except msgspec.DecodeError as error:
+            raise LogDamaged(batch.first, str(error)) from error
+        self.submit(lambda: self._state.step(rows, batch.last))
 
     def submit(self, step: Callable[[], None]) -> None:
         """Take a step of the state soon, behind all that was added. Raises what one before

@@ -6,8 +6,10 @@ It keeps the batches as they came, and beside them each one's first offset to fi
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 
+import msgspec
+
 from onhand.contracts.records import Record
-from onhand.log.port import Batch, LogFailed
+from onhand.log.port import Batch, LogFailed, Packed
 
 __all__ = ["MemoryLog"]
 
@@ -45,6 +47,11 @@ class MemoryLog:
             skip = position + 1 - batch.first
             yield Batch(position + 1, batch.records[skip:]) if skip else batch
             position = batch.last
+
+    def packed(self, after: int = 0) -> Iterator[Packed]:
+        """Yield what `read` does, encoded."""
+        for first, records in self.read(after):
+            yield Packed(first, len(records), b"".join(map(msgspec.msgpack.encode, records)))
 
     def close(self) -> None:
         """Take no more records; a second call does nothing."""

@@ -3,10 +3,12 @@
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
+import msgspec
+
 from onhand.contracts.errors import Unavailable
 from onhand.contracts.records import Record
 
-__all__ = ["Batch", "Log", "LogDamaged", "LogFailed", "LogFull", "LogRefused", "Readable"]
+__all__ = ["Batch", "Log", "LogDamaged", "LogFailed", "LogFull", "LogRefused", "Packed", "Readable"]
 
 
 class Batch(NamedTuple):
@@ -20,6 +22,19 @@ class Batch(NamedTuple):
     def last(self) -> int:
         """The offset of the last of them."""
         return self.first + len(self.records) - 1
+
+
+class Packed(msgspec.Struct, frozen=True):
+    """A batch that nobody has decoded: `count` records, MessagePack one behind the other."""
+
+    first: int
+    count: int
+    elements: bytes
+
+    @property
+    def last(self) -> int:
+        """The offset of the last of them."""
+        return self.first + self.count - 1
 
 
 class LogFailed(Unavailable):
@@ -73,6 +88,10 @@ class Readable(Protocol):
 
         Raises `LogDamaged` where the stored bytes are not what was appended.
         """
+        ...
+
+    def packed(self, after: int = 0) -> Iterator[Packed]:
+        """Yield what `read` does without decoding it."""
         ...
 
 

@@ -17,7 +17,7 @@ import fcntl
 import os
 import threading
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import cast
@@ -26,7 +26,7 @@ import apsw
 import msgspec
 
 from onhand.contracts.records import Record
-from onhand.log.port import Batch, LogDamaged, LogFailed, LogFull, LogRefused
+from onhand.log.port import Batch, LogDamaged, LogFailed, LogFull, LogRefused, Packed
 
 __all__ = ["FORMAT_VERSION", "SqliteLog", "SqliteReader"]
 
@@ -43,6 +43,7 @@ _Row = tuple[int, int, int, bytes]  # first, count, crc, body
 _LAST = "SELECT first + count - 1 FROM batches ORDER BY first DESC LIMIT 1"
 _START = "SELECT first FROM batches WHERE first <= ? ORDER BY first DESC LIMIT 1"
 _READ = "SELECT first, count, crc, body FROM batches WHERE first >= ? ORDER BY first LIMIT ?"
+_decode = msgspec.msgpack.Decoder(list[Record]).decode
 _APPEND = "INSERT INTO batches (first, count, crc, body) VALUES (?, ?, ?, ?)"
 
 
@@ -74,40 +75,51 @@ class SqliteReader:
         """Yield the records behind offset `after`, in order, in batches, up to the last one.
 
         Small appends come together in one batch: a fold pays for each batch it takes. Raises
-        `LogDamaged` where the bytes are not what was appended, after all before them. Close the
-        iterator if you leave it early.
+        `LogDamaged` where the bytes are not what was appended, after all batches before them.
+        Close the iterator if you leave it early.
         """
-        first = max(after, 0) + 1
-        gathered: list[Record] = []
-        try:
-            for records in self._stored(first):
-                gathered += records
-                if len(gathered) >= _READ_RECORDS:
-                    yield Batch(first, gathered)
-                    first += len(gathered)
-                    gathered = []
-        except LogDamaged:
-            if gathered:
-                yield Batch(first, gathered)
-            raise
-        if gathered:
-            yield Batch(first, gathered)
+        for first, rows in self._gathered(max(after, 0) + 1):
+            records = [record for row in rows for record in _decoded(row)]
+            yield Batch(first, records[first - rows[0][0] :])
 
-    def _stored(self, begin: int) -> Iterator[list[Record]]:
-        """Yield what each row holds of the records from offset `begin` on."""
+    def packed(self, after: int = 0) -> Iterator[Packed]:
+        """Yield what `read` does without decoding it: only checksums are looked at."""
+        for first, rows in self._gathered(max(after, 0) + 1):
+            skip = first - rows[0][0]
+            elements = b"".join([_elements(rows[0], skip), *(_elements(row) for row in rows[1:])])
+            yield Packed(first, sum(row[1] for row in rows) - skip, elements)
+
+    def _gathered(self, begin: int) -> Iterator[tuple[int, list[_Row]]]:
+        """Yield rows that come together, and the offset from which on their records are wanted."""
+        rows: list[_Row] = []
+        count = 0
+        try:
+            for row in self._stored(begin):
+                rows.append(row)
+                count += row[1]
+                if count >= _READ_RECORDS:
+                    yield max(begin, rows[0][0]), rows
+                    rows, count = [], 0
+        except LogDamaged:
+            if rows:
+                yield max(begin, rows[0][0]), rows
+            raise
+        if rows:
+            yield max(begin, rows[0][0]), rows
+
+    def _stored(self, begin: int) -> Iterator[_Row]:
+        """Yield the rows from the one with offset `begin` on, their checksums checked."""
         if begin > self._last:
             return
-        decode = msgspec.msgpack.Decoder(list[Record]).decode
         first = begin
         with closing(self._connect()) as connection:
             try:
                 first = _batch_start(connection, begin)
                 while first <= self._last:
                     for row in _rows(connection, first):
-                        records = _checked(row, first, decode)
-                        skip = max(begin - first, 0)
-                        first += len(records)
-                        yield records[skip:] if skip else records
+                        _check(row, first)
+                        yield row
+                        first += row[1]
             except (apsw.CorruptError, apsw.IOError, apsw.NotADBError) as error:
                 raise LogDamaged(max(first, begin), _reason(error)) from error
 
@@ -277,20 +289,42 @@ def _rows(connection: apsw.Connection, first: int) -> list[_Row]:
     return cast("list[_Row]", rows)
 
 
-def _checked(row: _Row, expected: int, decode: Callable[[bytes], list[Record]]) -> list[Record]:
-    """Decode a batch that must begin at offset `expected`."""
+def _check(row: _Row, expected: int) -> None:
+    """Raise `LogDamaged` unless a batch begins at offset `expected` and is as it was written."""
     first, count, crc, body = row
     if first != expected:
         raise LogDamaged(expected, f"the next batch begins at {first}")
     if zlib.crc32(body) != crc:
         raise LogDamaged(first, "the checksum does not match")
+    held, _ = _head(body)
+    if held != count:
+        raise LogDamaged(first, f"{held} records instead of {count}")
+
+
+def _head(body: bytes) -> tuple[int, int]:
+    """Return the length of a MessagePack array, 0 where it is none, and where its elements
+    begin."""
+    head = body[0] if body else 0
+    if head >> 4 == 9:
+        return head & 15, 1
+    size = {0xDC: 2, 0xDD: 4}.get(head, 0)
+    return int.from_bytes(body[1 : 1 + size], "big"), 1 + size
+
+
+def _decoded(row: _Row) -> list[Record]:
+    first, _, _, body = row
     try:
-        records = decode(body)
+        return _decode(body)
     except msgspec.DecodeError as error:
         raise LogDamaged(first, str(error)) from error
-    if len(records) != count:
-        raise LogDamaged(first, f"{len(records)} records instead of {count}")
-    return records
+
+
+def _elements(row: _Row, skip: int = 0) -> bytes:
+    """Return the records of a row behind the first `skip`, MessagePack one behind the other."""
+    if skip:
+        return b"".join(map(msgspec.msgpack.encode, _decoded(row)[skip:]))
+    body = row[3]
+    return body[_head(body)[1] :]
 
 
 def _close(connection: apsw.Connection) -> None:

@@ -62,6 +62,8 @@ class Visitors(Names):
     ) -> None:
         super().__init__(names)
         self.capacity = capacity
+        self.departures = 0
+        """How often visitors had to leave."""
         self.free = list(free)
         for row in self.free:
             del self.rows[self.names[row]]
@@ -88,6 +90,7 @@ class Visitors(Names):
     def make_room(self, touched: NDArray[Any]) -> None:
         """Let one in 64 leave, those with the lowest `touched`, (capacity,): when each row was
         last touched, in any unit that grows."""
+        self.departures += 1
         leaving = max(1, self.capacity // 64)
         oldest = np.argsort(touched[1 : len(self.names)], kind="stable")[:leaving] + 1
         self.free = oldest[::-1].tolist()

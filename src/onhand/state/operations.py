@@ -40,6 +40,7 @@ __all__ = [
     "as_rows",
     "cents",
     "operations",
+    "operations_each",
     "session_name",
 ]
 
@@ -75,6 +76,20 @@ def operations(state: "State", records: "Iterable[Record]") -> NDArray[np.int64]
     else:
         _gather(state, rest, flat, ordered=False)
     return as_rows(flat)
+
+
+def operations_each(
+    state: "State", records: "Iterable[Record]"
+) -> tuple[NDArray[np.int64], list[int]]:
+    """Return the operations of records that nothing holds back, and how many are each record's."""
+    flat: list[int] = []
+    widths: list[int] = []
+    before = 0
+    for record in records:
+        _gather(state, iter((record,)), flat, ordered=False)
+        widths.append(len(flat) // WIDTH - before)
+        before += widths[-1]
+    return as_rows(flat), widths
 
 
 def _gather(state: "State", records: "Iterator[Record]", flat: list[int], ordered: bool) -> None:

@@ -4,6 +4,8 @@ Ids are kept in two generations. When the younger one is full it becomes the old
 ids are forgotten: at least `generation` ids, at most twice as many, are remembered.
 """
 
+from collections.abc import Sequence
+
 __all__ = ["Seen"]
 
 
@@ -35,3 +37,16 @@ class Seen:
         if before + 1 >= self.generation:
             self.old, self.young = young, {}
         return True
+
+    def add_new(self, ids: Sequence[str]) -> bool:
+        """Remember `ids` if all are new and fit this generation; return whether that was so."""
+        young = self.young
+        before = len(young)
+        if before + len(ids) >= self.generation or not self.old.keys().isdisjoint(ids):
+            return False
+        young.update(dict.fromkeys(ids))
+        if len(young) == before + len(ids):
+            return True
+        while len(young) > before:
+            young.popitem()
+        return False
