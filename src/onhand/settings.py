@@ -59,7 +59,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             description="Most records in one request; over it: 413. Page reads wait while a "
             "request is decoded and folded, about 8 microseconds a record.",
         ),
-    ] = 5_000
+    ] = 1_000
     commit_records: Annotated[
         int,
         Meta(

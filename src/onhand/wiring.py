@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from importlib.util import module_from_spec, spec_from_file_location
 from ipaddress import ip_address
 from pathlib import Path
@@ -14,6 +14,7 @@ import numpy as np
 
 from onhand.app import App
 from onhand.contracts.errors import Invalid, Unavailable
+from onhand.contracts.formats import AVRO, PROTOBUF, parse
 from onhand.contracts.records import (
     EVENT_TYPES,
     Context,
@@ -250,6 +251,9 @@ def warm_kernels() -> None:
             ItemDelete("b"),
         ]
     )
+    parse(engine.contracts, "signals", PROTOBUF, b"\x03\x0a\x01a", 0)
+    with suppress(Invalid):
+        parse(engine.contracts, "events", AVRO, b"\0\0\0\0\1", 0)  # cut off
     for slot in SLOTS:
         engine.recommend(slot, user="u", session="s", item="a", context=Context(country="GB"))
         engine.recommend(slot)

@@ -271,6 +271,25 @@ def test_more_records_than_may_be() -> None:
             parse(REGISTRY, "events", media, body, NOW_MS, limits)
 
 
+def test_long_records_are_read_whole() -> None:
+    schema = {
+        "type": "record", "name": "E", "fields": [
+            {"name": "type", "type": "string"}, {"name": "session", "type": "string"},
+            {"name": "item", "type": "string"}, {"name": "note", "type": "string"},
+        ],
+    }  # fmt: skip
+    view = {"type": "view", "session": "s", "item": "a"}
+    notes = ["x" * size for size in (200, 3_000_000, 0, *[50_000] * 20)]
+    body = container(schema, [view | {"note": note} for note in notes])
+    assert len(read("events", AVRO, body).records) == len(notes)
+    attributes = {f"a{n}": "é" * 1000 for n in range(64)}
+    item = {"id": "a", "text": "x" * 10_000, "attributes": attributes}
+    (found,) = read("items", PROTOBUF, encode_protobuf("items", [item])).records
+    assert (found.text, found.attributes) == (item["text"], dict(sorted(attributes.items())))
+    with pytest.raises(TooLarge):
+        parse(REGISTRY, "events", AVRO, body, NOW_MS, Limits(body_bytes=300_000))
+
+
 def test_beacons_send_text() -> None:
     one = json.dumps(EVENTS[0]).encode()
     for body, count in ((one, 1), (b"[" + one + b"]", 1), (one + b"\n" + one, 2)):

@@ -12,34 +12,34 @@ bytes (named references, deep nesting, arrays of nothing) is refused before it i
 """
 
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from functools import cache, lru_cache
-from io import BytesIO
-from types import ModuleType
 from typing import Any, Final, NamedTuple, TypeVar, cast
 
 import msgspec
+import numpy as np
 
+from onhand.contracts.avro_records import HEAD_BYTES, OTHER, AvroLayout, pack_avro
 from onhand.contracts.batch import LIMITS, Limits, Parsed, TooLarge, collect, refuse_batch
 from onhand.contracts.contract import Contract, Field
-from onhand.contracts.errors import Fault, Invalid
+from onhand.contracts.errors import Invalid
 from onhand.contracts.explain import Patience
+from onhand.contracts.packing import CUT, FULL, STEP, Buffer, Pack, read_packs
 from onhand.contracts.records import Event, Item, Signal
 from onhand.contracts.registry import Registry
 from onhand.contracts.shapes import RECORDS, Kind, Member, members_of
 from onhand.steps import Steps
 
-__all__ = ["avro_schema", "load_library", "parse_avro", "read_varint"]
+__all__ = ["avro_schema", "pack_container", "parse_avro", "read_varint"]
 
 R = TypeVar("R", Event, Item, Signal)
 
 _MAGIC: Final = b"Obj\x01"
 _SYNC_BYTES: Final = 16
-_FRAME: Final = 0
-_FRAME_HEAD: Final = 5
 _SCHEMA_BYTES: Final = 64 * 1024
 _SCHEMA_DEPTH: Final = 12
 _SCHEMA_NODES: Final = 500
+_NAME_LETTERS: Final = 128
 _SCALARS: Final = {
     "string": "string",
     "integer": "long",
@@ -97,31 +97,25 @@ def _type(name: str, field: Field, member: Member | None) -> Any:
 def parse_avro(
     registry: Registry, kind: Kind, body: bytes, now_ms: int, limits: Limits = LIMITS
 ) -> Steps[Parsed[Any]]:
-    """Decode and check an Avro body. Raises `Invalid`, `TooLarge`, and `MissingLibrary` where
-    fastavro is not installed."""
+    """Decode and check an Avro body. Raises `Invalid` or `TooLarge`."""
     gate = registry.gate(kind)
+    places: list[_Place] = []
     if body[:1] == b"\0":
-        data = _read_frames(registry, kind, body, limits)
+        packs = _pack_frames(registry, kind, body, places, limits)
     elif body[:4] == _MAGIC:
-        data = _read_container(body, limits)
+        packs = pack_container(body, places, limits)
     else:
         raise Invalid(
             "malformed",
             "The body is neither an Avro object container file nor in the Confluent wire format.",
         )
-    patience = Patience(limits.errors)
-    places: list[tuple[_Source, int, int]] = []
-
-    def read() -> Iterator[Any]:
-        for value, source, begin, end in data:
-            places.append((source, begin, end))
-            yield _to_object(value)
 
     def part(index: int) -> bytes:
         source, begin, end = places[index]
         return source.part(begin, end)
 
-    return (yield from collect(gate.read_each(read(), now_ms, patience), part, limits))
+    outcomes = read_packs(gate, packs, now_ms, Patience(limits.errors))
+    return (yield from collect(outcomes, part, limits))
 
 
 class _Source(NamedTuple):
@@ -136,49 +130,73 @@ class _Source(NamedTuple):
         return raw if self.schema is None else _container_of_one(self.schema, raw)
 
 
-_Datum = tuple[Any, _Source, int, int]
-"""A decoded record, and where in its source it begins and ends."""
+_Place = tuple[_Source, int, int]
+"""Where a record comes from, and where it begins and ends there."""
 
 
-def _to_object(value: Any) -> Any:
-    """Return a decoded record without what is null, or the fault of what is no record."""
-    if not isinstance(value, dict):
-        return Fault("wrong_type", f"Expected an Avro record, got `{type(value).__name__}`.")
-    fields = {
-        name: each for name, each in cast("dict[str, Any]", value).items() if each is not None
-    }
-    if "stock_null" in fields and fields.pop("stock_null"):
-        fields["stock"] = None
-    return fields
+def _pack_frames(
+    registry: Registry, kind: Kind, body: bytes, places: list[_Place], limits: Limits
+) -> Iterator[Pack]:
+    @cache
+    def layout_of(number: int) -> AvroLayout:
+        schema = avro_schema(registry.framed(number, kind, "avro"))
+        return AvroLayout.of(_SchemaWalk().plain(schema, 0))
 
-
-def _read_frames(registry: Registry, kind: Kind, body: bytes, limits: Limits) -> Iterator[_Datum]:
-    decode = load_library().schemaless_reader
-    source, origin = BytesIO(body), _Source(body, None)
-    count = 0
-    while (begin := source.tell()) < len(body):
-        head = source.read(_FRAME_HEAD)
-        if len(head) < _FRAME_HEAD or head[0] != _FRAME:
-            raise Invalid("malformed", f"There is no record of the wire format at byte {begin}.")
-        count += 1
-        if count > limits.records:
+    buffer, source = Buffer(limits.body_bytes), _Source(body, None)
+    position = 0
+    while position < len(body):
+        if len(body) - position < HEAD_BYTES or body[position] != 0:
+            raise Invalid("malformed", f"There is no record of the wire format at byte {position}.")
+        number = int.from_bytes(body[position + 1 : position + HEAD_BYTES], "big")
+        most = limits.records + 1 - len(places)
+        position = yield from _pack(
+            buffer, source, position, number, most, layout_of(number), places
+        )
+        if len(places) > limits.records:
             refuse_batch(limits)
-        schema = _framed_schema(registry, kind, int.from_bytes(head[1:], "big"))
-        value = _decode(decode, source, schema)
-        yield value, origin, begin, source.tell()
+    if buffer.count:
+        yield buffer.flush()
 
 
-def _framed_schema(registry: Registry, kind: Kind, number: int) -> Any:
-    contract = registry.framed(number, kind, "avro")
-    return _compile(msgspec.json.encode(avro_schema(contract)))
+def _pack(
+    buffer: Buffer,
+    source: _Source,
+    position: int,
+    number: int,
+    most: int,
+    layout: AvroLayout,
+    places: list[_Place],
+) -> Generator[Pack, None, int]:
+    """Pack `most` records from a position on, fewer where the schema id is another than `number`
+    or there are no more; return the position behind them. Raises `Invalid`."""
+    content = np.frombuffer(source.content, np.uint8)
+    buffer.progress[0] = position
+    while True:
+        count = buffer.count
+        state = pack_avro(
+            content, number, most, *layout, buffer.out, buffer.places, buffer.stack, buffer.progress
+        )
+        found = buffer.places[count : buffer.count, :2].tolist()
+        places += [(source, begin, end) for begin, end in found]
+        most -= len(found)
+        position = int(buffer.progress[0])
+        if state == CUT:
+            raise Invalid(
+                "malformed", f"The Avro record at byte {position} does not fit its schema."
+            )
+        if state == FULL or buffer.count == STEP:
+            yield buffer.flush()
+        elif state == OTHER or most == 0 or position == len(content):
+            return position
 
 
-def _read_container(body: bytes, limits: Limits) -> Iterator[_Datum]:
-    decode = load_library().schemaless_reader
+def pack_container(body: bytes, places: list[_Place], limits: Limits) -> Iterator[Pack]:
+    """Pack the records of a container file; `places` gets where each is. Raises `Invalid`."""
+    buffer = Buffer(limits.body_bytes)
     metadata, position = _read_header(body)
     text = metadata.get("avro.schema", b"")
     codec = metadata.get("avro.codec", b"null")
-    schema = _compile(text)
+    layout = _compile(text)
     sync = body[position : position + _SYNC_BYTES]
     position += _SYNC_BYTES
     total = unpacked_bytes = 0
@@ -196,13 +214,10 @@ def _read_container(body: bytes, limits: Limits) -> Iterator[_Datum]:
         if body[position : position + _SYNC_BYTES] != sync:
             raise Invalid("malformed", f"The Avro block before byte {position} has no end.")
         position += _SYNC_BYTES
-        source, origin = BytesIO(block), _Source(block, text)
-        begin = 0
-        for _ in range(count):
-            value = _decode(decode, source, schema)
-            end = source.tell()
-            yield value, origin, begin, end
-            begin = end
+        if count:
+            yield from _pack(buffer, _Source(block, text), 0, -1, count, layout, places)
+    if buffer.count:
+        yield buffer.flush()
 
 
 def _read_header(body: bytes) -> tuple[dict[str, bytes], int]:
@@ -278,32 +293,19 @@ def _varint(value: int) -> bytes:
     return bytes(found)
 
 
-def _decode(decode: Callable[..., Any], source: BytesIO, schema: Any) -> Any:
-    begin = source.tell()
-    try:
-        return decode(source, schema, None)
-    except Exception as error:  # whatever the library meets in bytes from outside
-        raise Invalid(
-            "malformed",
-            f"The Avro record at byte {begin} does not fit its schema "
-            f"({type(error).__name__}: {str(error)[:100]}).",
-        ) from None
-
-
 @lru_cache(maxsize=64)
-def _compile(text: bytes) -> Any:
-    """Check and compile a writer's schema. Raises `Invalid`."""
+def _compile(text: bytes) -> AvroLayout:
+    """Check a writer's schema and lay it out. Raises `Invalid`."""
     if len(text) > _SCHEMA_BYTES:
         raise Invalid("schema", f"The Avro schema is over {_SCHEMA_BYTES} bytes.")
     try:
         schema = msgspec.json.decode(text)
-        plain = _SchemaWalk().plain(schema, 0)
-        return load_library().parse_schema(plain)
+        return AvroLayout.of(_SchemaWalk().plain(schema, 0))
     except Invalid:
         raise
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise Invalid("schema", f"The Avro schema is not JSON: {error}.") from None
-    except Exception as error:  # whatever the library meets in a schema from outside
+    except Exception as error:  # whatever a schema from outside holds
         raise Invalid("schema", f"The Avro schema cannot be used: {str(error)[:200]}.") from None
 
 
@@ -337,13 +339,16 @@ class _SchemaWalk:
             return {"type": "record", "name": f"R{self._nodes}", "fields": some}
         if kind == "array":
             items = self.plain(schema.get("items"), depth + 1)
-            if items in ("null", []) or (isinstance(items, dict) and items["type"] == "record"):
+            if items in ("null", []) or _is_record(items):
                 raise Invalid("schema", "An Avro array holds scalars here, and not null.")
             return {"type": "array", "items": items}
         if kind == "map":
-            return {"type": "map", "values": self.plain(schema.get("values"), depth + 1)}
+            values = self.plain(schema.get("values"), depth + 1)
+            if _is_record(values):
+                raise Invalid("schema", "An Avro map holds scalars here.")
+            return {"type": "map", "values": values}
         if kind == "enum":
-            symbols = [str(each) for each in schema.get("symbols", [])]
+            symbols = [_short(each) for each in schema.get("symbols", [])]
             return {"type": "enum", "name": f"E{self._nodes}", "symbols": symbols}
         return self.plain(kind, depth + 1)
 
@@ -351,31 +356,23 @@ class _SchemaWalk:
         if not isinstance(field, Mapping):
             raise Invalid("schema", "A field of the Avro schema is no object.")
         known = cast("Mapping[str, Any]", field)
-        return {"name": str(known.get("name")), "type": self.plain(known.get("type"), depth + 1)}
+        return {"name": _short(known.get("name")), "type": self.plain(known.get("type"), depth + 1)}
+
+
+def _short(name: Any) -> str:
+    """A name of the schema; a longer one could make much of few bytes."""
+    text = str(name)
+    if len(text) > _NAME_LETTERS:
+        raise Invalid("schema", f"{text[:60]!r} is over {_NAME_LETTERS} characters.")
+    return text
+
+
+def _is_record(schema: Any) -> bool:
+    """Whether a type is a record, or may be."""
+    options = cast("list[Any]", schema) if isinstance(schema, list) else [schema]
+    return any(isinstance(each, dict) and each["type"] == "record" for each in options)
 
 
 def _is_nothing(schema: Any) -> bool:
     """Whether values of a type take no bytes: a body could hold any number of them."""
     return schema == "null" or (isinstance(schema, dict) and schema.get("fields") == [])
-
-
-class MissingLibrary(Invalid):
-    """A format needs a package that is not installed."""
-
-    status = 415
-
-    def __init__(self, format_name: str, package: str) -> None:
-        super().__init__(
-            "format_unavailable",
-            f"{format_name} needs {package} on the server: pip install 'onhand[formats]'",
-        )
-
-
-@cache
-def load_library() -> ModuleType:
-    """Import fastavro. Raises `MissingLibrary`."""
-    try:
-        import fastavro
-    except ModuleNotFoundError:
-        raise MissingLibrary("Avro", "fastavro") from None
-    return fastavro

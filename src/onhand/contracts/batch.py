@@ -33,6 +33,7 @@ __all__ = [
     "Parsed",
     "Refusal",
     "TooLarge",
+    "check_all",
     "collect",
     "merge",
     "parse_events",
@@ -61,7 +62,7 @@ class Limits(NamedTuple):
     """What one request may hold."""
 
     body_bytes: int = 16 * 1024 * 1024
-    records: int = 5_000
+    records: int = 1_000
     errors: int = 100
 
 
@@ -337,11 +338,23 @@ def _read_parts(
         def read_again(index: int, step: Sequence[bytes | msgspec.Raw] = step) -> Any:
             return _read_part(gate, step[index], now_ms, patience)
 
-        faults = finish(gate.find_faults(records, now_ms, printable, read_again))
-        if faults:
-            yield from (faults.get(index, record) for index, record in enumerate(records))
-        else:
-            yield _Good(records)
+        yield from check_all(gate, records, printable, now_ms, read_again)
+
+
+def check_all(
+    gate: Gate[R],
+    records: list[R],
+    printable: bool,
+    now_ms: int,
+    read_again: Callable[[int], Any],
+) -> Iterator[R | Fault | list[R | Fault]]:
+    """Check the typed records of a step, as `Gate.find_faults` does; give them together where all
+    are good."""
+    faults = finish(gate.find_faults(records, now_ms, printable, read_again))
+    if faults:
+        yield from (faults.get(index, record) for index, record in enumerate(records))
+    else:
+        yield _Good(records)
 
 
 def _decode_all(

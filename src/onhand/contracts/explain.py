@@ -42,7 +42,7 @@ def explain(error: Exception, part: bytes | msgspec.Raw, patience: Patience | No
     if isinstance(error, RecursionError):
         return Fault("too_deep", "The record is nested too deeply; records are flat.")
     if isinstance(error, UnicodeDecodeError):
-        return Fault("not_utf8", "A string of the record is not UTF-8; JSON is always UTF-8.")
+        return Fault("not_utf8", "A string of the record is not UTF-8.")
     if not isinstance(error, msgspec.ValidationError):
         return Fault("malformed", f"The record is not JSON: {error}.")
     return _explain(str(error), lambda: msgspec.json.decode(part))

@@ -13,23 +13,25 @@ alike, so `type` tells them apart. No message can begin with 0x00, so the forms 
 import base64
 import binascii
 import re
-from collections.abc import Callable, Iterator
-from functools import cache
-from typing import Any, Final, NamedTuple, TypeVar
+from collections.abc import Iterator
+from functools import cache, lru_cache
+from itertools import groupby
+from typing import Any, Final, NamedTuple
 
-from onhand.contracts.avro import MissingLibrary, read_varint
+import numpy as np
+
+from onhand.contracts.avro import read_varint
 from onhand.contracts.batch import LIMITS, Limits, Parsed, collect, refuse_batch
 from onhand.contracts.contract import Contract, Field, standard
 from onhand.contracts.errors import Fault, Invalid
 from onhand.contracts.explain import Patience
-from onhand.contracts.records import Event, Item, Signal
+from onhand.contracts.packing import CUT, FULL, STEP, Buffer, Pack, read_packs
+from onhand.contracts.protobuf_records import Line, ProtobufLayout, pack_protobuf
 from onhand.contracts.registry import Registry
 from onhand.contracts.shapes import RECORDS, Kind, Member, members_of
 from onhand.steps import Steps
 
 __all__ = ["message_class", "parse_protobuf", "proto_base64", "proto_text", "same_proto"]
-
-R = TypeVar("R", Event, Item, Signal)
 
 _SCALARS: Final = {
     "string": "string",
@@ -38,16 +40,19 @@ _SCALARS: Final = {
     "boolean": "bool",
     "time": "int64",
 }
-_HEAD_BYTES: Final = 5
+_HEAD_BYTES: Final = 6
 
 
-class Line(NamedTuple):
-    """One field of a message: `label` is optional, repeated or nothing (a map)."""
+class MissingLibrary(Invalid):
+    """A schema needs a package that is not installed."""
 
-    name: str
-    number: int
-    type: str
-    label: str = "optional"
+    status = 415
+
+    def __init__(self, format_name: str, package: str) -> None:
+        super().__init__(
+            "format_unavailable",
+            f"{format_name} needs {package} on the server: pip install 'onhand[formats]'",
+        )
 
 
 def lines_of(versions: list[Contract]) -> list[Line]:
@@ -197,19 +202,21 @@ def _describe(message: Any, line: Line) -> None:
 def parse_protobuf(
     registry: Registry, kind: Kind, body: bytes, now_ms: int, limits: Limits = LIMITS
 ) -> Steps[Parsed[Any]]:
-    """Decode and check a Protobuf body. Raises `Invalid`, `TooLarge`, and `MissingLibrary` where
-    protobuf is not installed."""
-    gate = registry.gate(kind)
-    read, patience = _Reader(registry, kind), Patience(limits.errors)
+    """Decode and check a Protobuf body. Raises `Invalid` or `TooLarge`."""
     parts = [(0, len(body))] if body[:1] == b"\0" else _split(body, limits)
 
     def part(index: int) -> bytes:
         begin, end = parts[index]
         return body[begin:end] if body[begin : begin + 1] == b"\0" else _delimited(body[begin:end])
 
-    view = memoryview(body)
-    values = (read(view[begin:end]) for begin, end in parts)
-    return (yield from collect(gate.read_each(values, now_ms, patience), part, limits))
+    packs = pack_messages(registry, kind, body, parts, limits)
+    outcomes = read_packs(registry.gate(kind), packs, now_ms, Patience(limits.errors))
+    parsed = yield from collect(outcomes, part, limits)
+    for record in parsed.records:
+        attributes = getattr(record, "attributes", None)
+        if attributes:  # a map has no order on the wire
+            record.attributes = dict(sorted(attributes.items()))
+    return parsed
 
 
 def _split(body: bytes, limits: Limits) -> list[tuple[int, int]]:
@@ -239,91 +246,82 @@ def _delimited(message: bytes) -> bytes:
     return bytes(head) + message
 
 
-class _Reader:
-    """Messages to objects: by the latest version, or by that of the schema id before it."""
+def pack_messages(
+    registry: Registry, kind: Kind, body: bytes, parts: list[tuple[int, int]], limits: Limits
+) -> Iterator[Pack]:
+    """Pack messages, by the latest version or by that of the schema id before them."""
 
-    def __init__(self, registry: Registry, kind: Kind) -> None:
-        self._registry = registry
-        self._kind: Kind = kind
-        self._latest = _layout(tuple(_File.of(registry.versions(kind))))
-        own = registry.gate(kind).own
-        self._own = {name: _layout(tuple(_File.of(registry.versions(name)))) for name in own}
+    @cache
+    def layout_of(head: bytes) -> "_Layout":
+        return _framed_layout(registry, kind, head) if head else _latest_layout(registry, kind)
 
-    def __call__(self, part: memoryview) -> Any:
-        """Return the object of a message, or the fault of one that cannot be read."""
-        layout = self._latest
+    def head_of(part: tuple[int, int]) -> bytes:
+        begin, end = part
+        is_framed = begin < end and body[begin] == 0
+        return body[begin : min(begin + _HEAD_BYTES, end)] if is_framed else b""
+
+    buffer, content = Buffer(limits.body_bytes), np.frombuffer(body, np.uint8)
+    for head, run in groupby(parts, head_of):
+        spans = np.array(list(run), np.int64)
+        fault = None
         try:
-            if len(part) and part[0] == 0:
-                layout, part = self._framed(part)
-            message = layout.parse(part)
-            if self._own and layout is self._latest and message.type in self._own:
-                layout = self._own[message.type]
-                message = layout.parse(part)
-        except Invalid as error:
-            return Fault(error.code, error.message)
-        except Exception as error:  # whatever the library meets in bytes from outside
-            return Fault("malformed", f"This is no such message ({str(error)[:100]}).")
-        return layout.to_object(message)
-
-    def _framed(self, part: memoryview) -> tuple["_Layout", memoryview]:
-        number = int.from_bytes(part[1:_HEAD_BYTES], "big")
-        contract = self._registry.framed(number, self._kind, "protobuf")
-        if len(part) <= _HEAD_BYTES or part[_HEAD_BYTES] != 0:
-            raise Invalid("message_index", "The record is the first message of its file (index 0).")
-        versions = self._registry.versions(contract.name)[: contract.version]
-        return _layout(tuple(_File.of(versions))), part[_HEAD_BYTES + 1 :]
-
-
-class _Layout:
-    """How to read the messages of one version. An empty string is an absent one, a zero is not."""
-
-    def __init__(self, messages: tuple[_File, ...]) -> None:
-        from google.protobuf.unknown_fields import UnknownFieldSet
-
-        lines = messages[0].lines
-        self.parse: Callable[[memoryview], Any] = _message_class(messages).FromString
-        self._fields = {line.number: line for line in lines}
-        self._nested = {
-            line.name: line for line in lines if line.type not in _TYPES or line.label != "optional"
-        }
-        self._unknown: Callable[[Any], Any] = UnknownFieldSet
-
-    def to_object(self, message: Any) -> Any:
-        """Return the fields of a message by name, or the fault of one with another type."""
-        for field in self._unknown(message):
-            line = self._fields.get(field.field_number)
-            if line is not None:
-                return Fault("wrong_type", f"`{line.name}` is not sent as {line.type}.", line.name)
-        value: dict[str, Any] = {}
-        nested = self._nested
-        for descriptor, each in message.ListFields():
-            name = descriptor.name
-            if name in nested:
-                value[name] = _read_nested(each, nested[name])
-            elif each != "":
-                value[name] = each
-        if "stock_null" in value and value.pop("stock_null"):
-            value["stock"] = None
-        return value
+            layout = layout_of(head)
+            spans[:, 0] += len(head)
+        except Invalid as error:  # with its head, none of these can be read
+            layout, fault = layout_of(b""), Fault(error.code, error.message)
+        buffer.progress[0] = 0
+        while buffer.progress[0] < len(spans):
+            first = buffer.count
+            state = pack_protobuf(
+                content, spans, *layout.tables, buffer.out, buffer.places, buffer.progress
+            )
+            wrong: list[int] = buffer.places[first : buffer.count, 3].tolist()
+            for place, each in enumerate(wrong, first):
+                if each:
+                    buffer.faults[place] = fault or layout.fault(each)
+            if state == FULL or buffer.count == STEP:
+                yield buffer.flush()
+    if buffer.count:
+        yield buffer.flush()
 
 
-@cache
-def _layout(messages: tuple[_File, ...]) -> _Layout:
-    _message_class(messages)
-    return _Layout(messages)
+class _Layout(NamedTuple):
+    """The tables of some messages, and the lines that their rows are made from."""
+
+    tables: ProtobufLayout
+    lines: list[Line]
+
+    def fault(self, wrong: int) -> Fault:
+        """Return what the kernel says is wrong with a message."""
+        if wrong == CUT:
+            return _MALFORMED
+        line = self.lines[wrong - 1]
+        return Fault("wrong_type", f"`{line.name}` is not sent as {line.type}.", line.name)
 
 
-def _read_nested(value: Any, line: Line) -> Any:
-    if line.label == "repeated":
-        return list(value)
-    if not line.label:
-        return {
-            name: getattr(option, option.WhichOneof("value") or "text")
-            for name, option in sorted(value.items())
-        }
-    if line.type == "Words":
-        return list(value.values)
-    return {inner.name: field for inner, field in value.ListFields()}
+_MALFORMED: Final = Fault("malformed", "This is no such message: it is cut off, or none at all.")
+
+
+def _framed_layout(registry: Registry, kind: Kind, head: bytes) -> _Layout:
+    """Return the layout of the version that a message was written by. Raises `Invalid`."""
+    contract = registry.framed(int.from_bytes(head[1:5], "big"), kind, "protobuf")
+    if len(head) < _HEAD_BYTES or head[5] != 0:
+        raise Invalid("message_index", "The record is the first message of its file (index 0).")
+    versions = registry.versions(contract.name)[: contract.version]
+    return _layout(((contract.name, tuple(_File.of(versions))),))
+
+
+def _latest_layout(registry: Registry, kind: Kind) -> _Layout:
+    names = (kind, *registry.gate(kind).own)
+    return _layout(tuple((name, tuple(_File.of(registry.versions(name)))) for name in names))
+
+
+@lru_cache(maxsize=256)
+def _layout(files: tuple[tuple[str, tuple[_File, ...]], ...]) -> _Layout:
+    """Lay out a file, and behind it those of event types with contracts of their own."""
+    messages = {name: {each.name: each.lines for each in file} for name, file in files}
+    lines = [line for _, file in files for each in file for line in each.lines]
+    return _Layout(ProtobufLayout.of(messages), lines)
 
 
 def same_proto(one: str, other: str) -> bool:

@@ -7,12 +7,12 @@ event's name in lower case with underscores. `userId` is our user, `anonymousId`
 """
 
 import re
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar, cast
 
 import msgspec
 
-from onhand.contracts.batch import LIMITS, Limits, Parsed, TooLarge, collect
+from onhand.contracts.batch import LIMITS, Limits, Parsed, collect, refuse_batch
 from onhand.contracts.errors import Fault, Invalid
 from onhand.contracts.explain import DECODE_ERRORS
 from onhand.contracts.gate import Gate
@@ -58,8 +58,8 @@ def parse_segment(
     except DECODE_ERRORS as error:
         raise Invalid("malformed", f"The body is no Segment message: {error}.") from None
     if len(parts) > limits.records:
-        raise TooLarge("too_many_records", f"The batch has more than {limits.records} messages.")
-    outcomes = (_read(gate, part, kind, now_ms) for part in parts)
+        refuse_batch(limits)
+    outcomes = _read_each(gate, parts, kind, now_ms, limits)
     return (yield from collect(outcomes, lambda index: bytes(parts[index]), limits))
 
 
@@ -98,24 +98,39 @@ def to_events(
     )
 
 
-def _read(
-    gate: Gate[Event], part: msgspec.Raw, kind: str | None, now_ms: int
-) -> Fault | list[Event | Fault]:
+def _read_each(
+    gate: Gate[Event], parts: Sequence[msgspec.Raw], kind: str | None, now_ms: int, limits: Limits
+) -> Iterator[Fault | list[Event | Fault]]:
+    """Decode messages into their events, or the first fault of each. Those of refused messages
+    count too: there may not be more events in a body than records."""
+    count = 0
+    for part in parts:
+        found = _decode(part, kind, gate.own)
+        if isinstance(found, Fault):
+            yield found
+            continue
+        outcomes: list[Event | Fault] = []
+        for outcome in gate.read_each(found, now_ms):
+            outcomes.append(cast("Event | Fault", outcome))
+            if type(outcome) is Fault:
+                break
+        count += len(outcomes)
+        if count > limits.records:
+            refuse_batch(limits)
+        last = outcomes[-1]
+        yield last if type(last) is Fault else outcomes
+
+
+def _decode(
+    part: msgspec.Raw, kind: str | None, own: Container[str]
+) -> Iterable[dict[str, Any]] | Fault:
     try:
         message = msgspec.json.decode(part)
     except DECODE_ERRORS as error:
         return Fault("malformed", f"The message is not JSON: {error}.")
     if not isinstance(message, dict):
         return Fault("wrong_type", "A Segment message is an object.")
-    found = to_events(cast("dict[str, Any]", message), kind, gate.own)
-    if isinstance(found, Fault):
-        return found
-    outcomes: list[Event | Fault] = []
-    for outcome in gate.read_each(found, now_ms):
-        if type(outcome) is Fault:
-            return outcome
-        outcomes.append(cast("Event", outcome))
-    return outcomes
+    return to_events(cast("dict[str, Any]", message), kind, own)
 
 
 def _common(message: Mapping[str, Any], properties: Mapping[str, Any]) -> dict[str, Any]:
