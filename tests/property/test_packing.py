@@ -24,7 +24,6 @@ NUMBERS = count()
 """For the names of types, which must differ within a schema."""
 TEXT = st.text(max_size=40)
 SCALARS: dict[str, st.SearchStrategy[Any]] = {
-    "null": st.none(),
     "boolean": st.booleans(),
     "int": st.integers(-(2**31), 2**31 - 1),
     "long": st.integers(-(2**63), 2**63 - 1),
@@ -52,10 +51,9 @@ def avro_types(draw: st.DrawFn, depth: int = 0) -> Typed:
         return ["null", name], st.none() | SCALARS[name]
     if choice == "record":
         return draw(records(depth + 1))
+    name = draw(st.sampled_from(sorted(SCALARS)))
     if choice == "scalar":
-        name = draw(st.sampled_from(sorted(SCALARS)))
         return name, SCALARS[name]
-    name = draw(st.sampled_from(sorted(SCALARS.keys() - {"null"})))
     if choice == "array":
         return {"type": "array", "items": name}, st.lists(SCALARS[name], max_size=5)
     return {"type": "map", "values": name}, st.dictionaries(TEXT, SCALARS[name], max_size=5)

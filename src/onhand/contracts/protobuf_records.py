@@ -33,6 +33,8 @@ _FALSE: Final = 0xC2
 _TRUE: Final = 0xC3
 _TEXT, _LONG, _DOUBLE, _FLAG, _COMPANION, _OBJECT, _WORDS, _LIST, _MAP = range(9)
 _SCALARS: Final = {"string": _TEXT, "int64": _LONG, "double": _DOUBLE, "bool": _FLAG}
+_NUMBERS: Final = 1 << 29
+"""No field has this number, nor a greater one."""
 _VARINT, _FIXED_64, _BYTES, _FIXED_32 = 0, 1, 2, 5
 
 
@@ -166,7 +168,7 @@ def _next_tag(body: Array, at: int, end: int) -> tuple[int, int, int, int]:
     tag, at = read_long(body, at, end)
     number, wire = tag >> 3, tag & 7
     behind = CUT
-    if at < 0 or number <= 0:
+    if at < 0 or not 0 < number < _NUMBERS:
         return number, wire, at, behind
     if wire == _VARINT:
         _, behind = read_long(body, at, end)
