@@ -233,6 +233,18 @@ def worst_bodies() -> list[Body]:
         ),
         Body("6,000 fields", "events", JSON, b"[{" + b",".join([b'"f":1'] * 10_000) + b"}]"),
         Body("numbers", "events", JSON, b'[{"type":"x","a":[%b]}]' % many(b"1e300", 10_000)),
+        Body(
+            "numbers, Segment",
+            "events",
+            SEGMENT,
+            b'{"batch":[{"a":[%b]}]}' % many(b"1e300", 10_000),
+        ),
+        Body(
+            "Segment, a bad product",
+            "events",
+            SEGMENT,
+            fill(order % (many(b'{"sku":"a"}', 90) + b",1"), *SEGMENTS),
+        ),
         Body("deep", "events", JSON, b'{"a":' * 13_000),
         Body("escapes", "events", JSON, b'[{"type":"%b"}]' % (b"\\u00e9" * 10_800)),
         Body("Avro", "events", AVRO, encode_avro(make_events(900))),

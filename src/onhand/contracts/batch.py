@@ -36,6 +36,7 @@ __all__ = [
     "check_all",
     "collect",
     "merge",
+    "objects_of",
     "parse_events",
     "parse_item_patch",
     "parse_feast",
@@ -315,6 +316,11 @@ def _has_long_exponents(body: bytes) -> bool:
     return _LONG_EXPONENT.search(body.translate(_NUMERIC)) is not None
 
 
+def objects_of(body: bytes) -> "msgspec.json.Decoder[Any]":
+    """Return what decodes some JSON into objects, whatever numbers it holds."""
+    return _EXACT if _has_long_exponents(body) else _OBJECT
+
+
 def _read_parts(
     gate: Gate[R],
     parts: Sequence[bytes | msgspec.Raw],
@@ -326,7 +332,7 @@ def _read_parts(
     for first in range(0, len(parts), _STEP_PARTS):
         step = parts[first : first + _STEP_PARTS]
         joined = b"[%b]" % b",".join(step)
-        objects = _EXACT if _has_long_exponents(joined) else _OBJECT
+        objects = objects_of(joined)
         records = None if gate.reshapes or objects is _EXACT else _decode_all(gate, step, joined)
         if records is None:
             values = _decode_array(joined, objects) if type(step[0]) is msgspec.Raw else None
