@@ -4,7 +4,7 @@
 
 Folds a synthetic shop (4,000 items, 40,000 sessions, 20,000 users; views, carts, purchases, stock)
 in batches of 500: from decoded records (the fold alone, with the ready-made features and without),
-and from the log's file (restart: read, check, decode, fold). Beside it, in the same run and on the
+and from the log's file (restart: read, check, name, fold). Beside it, in the same run and on the
 same records, what a plain Python service would do: decode each record with the standard library's
 `json` and count into dicts. Then what a checkpoint costs, and a restart from it with the longest
 tail that the default settings leave.
@@ -146,6 +146,7 @@ def main() -> None:
     batches = shop(given.records, random.Random(1))
     features = App().features
     fold_seconds(batches[:2], features)
+    restart_seconds(batches[:2])
     seconds = {
         "fold": min(fold_seconds(batches, features) for _ in range(2)),
         "fold_no_features": min(fold_seconds(batches, None) for _ in range(2)),
