@@ -23,7 +23,7 @@ from onhand.contracts.records import (
     Signal,
 )
 from onhand.log.memory import MemoryLog
-from onhand.log.port import Batch, Log, LogDamaged, LogFailed, LogRefused
+from onhand.log.port import Batch, Log, LogDamaged, LogFailed, LogRefused, Packed
 from onhand.log.sqlite import FORMAT_VERSION, SqliteLog
 
 EVERY_KIND: list[Record] = [
@@ -40,6 +40,11 @@ EVERY_KIND: list[Record] = [
 
 def views(first: int, count: int) -> list[Record]:
     return [Event(type="view", item=f"i{n}", id=f"e{n}") for n in range(first, first + count)]
+
+
+def unpacked(batch: Packed) -> list[Record]:
+    header = b"\xdd" + batch.count.to_bytes(4, "big")
+    return msgspec.msgpack.decode(header + batch.elements, type=list[Record])
 
 
 def records_of(batches: Iterator[Batch]) -> list[tuple[int, Record]]:
@@ -84,6 +89,14 @@ class TestEveryLog:
         everything = list(enumerate(views(1, 30), 1))
         for after in range(33):
             assert records_of(log.read(after)) == everything[after:]
+
+    def test_what_is_packed_is_what_is_read_from_any_offset_on(self, log: Log) -> None:
+        for first in range(1, 31, 3):
+            log.append(views(first, 3))
+        log.append(views(31, 20))
+        for after in range(52):
+            batches = [Batch(each.first, unpacked(each)) for each in log.packed(after)]
+            assert records_of(iter(batches)) == records_of(log.read(after))
 
     def test_no_batch_is_empty(self, log: Log) -> None:
         log.append(views(1, 3))
