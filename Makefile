@@ -30,7 +30,8 @@ test: setup  ## check, then every test
 
 kernels: setup
 	@echo "Compiling kernels (a minute or two, once a version) ..."
-	@$(BIN)/python -c 'from onhand.wiring import warm_kernels; warm_kernels()'
+	@$(BIN)/python -c 'from onhand.wiring import warm_pages; warm_pages()' & pages=$$!; \
+	$(BIN)/python -c 'from onhand.wiring import warm_records; warm_records()' && wait $$pages
 
 bench: setup  ## every benchmark, each against something outside in the same run
 	@set -e; for script in $(filter-out bench/make_%,$(wildcard bench/*.py)); do echo "== $$script"; $(BIN)/python $$script; done

@@ -55,6 +55,8 @@ __all__ = [
     "open_past",
     "serve",
     "warm_kernels",
+    "warm_pages",
+    "warm_records",
 ]
 
 _log = logging.getLogger("onhand")
@@ -230,11 +232,16 @@ def open_dead_letters(settings: Settings) -> DeadLetterStore:
 def warm_kernels() -> None:
     """Run every kind of record and slot through a small engine in memory.
 
-    Kernels compile at their first call, for seconds where the disk has none kept: before the
-    first request, not in it.
+    Kernels compile at their first call, for a minute or two where the disk has none kept: before
+    the first request, not in it.
     """
-    engine = Engine(MemoryLog(), limits=Limits(64, 64, 64, 4, pairs=8, event_ids=64))
-    engine.load()
+    warm_records()
+    warm_pages()
+
+
+def warm_records() -> None:
+    """The half of `warm_kernels` that reads and folds; two processes compile both at once."""
+    engine = _open_small()
     engine.ingest(
         [
             Item("a", stock=1, price=1.0),
@@ -254,11 +261,16 @@ def warm_kernels() -> None:
     parse(engine.contracts, "signals", PROTOBUF, b"\x03\x0a\x01a", 0)
     with suppress(Invalid):
         parse(engine.contracts, "events", AVRO, b"\0\0\0\0\1", 0)  # cut off
+    engine.item("a")
+    engine.close()
+
+
+def warm_pages() -> None:
+    """The half of `warm_kernels` that decides."""
+    engine = _open_small()
     for slot in SLOTS:
         engine.recommend(slot, user="u", session="s", item="a", context=Context(country="GB"))
         engine.recommend(slot)
-    engine.similar("a")
-    engine.item("a")
     reader = Reader.every(engine.features)
     weights = Linear(np.zeros(len(reader.names), np.float32))
     model = Model("warm", 1, reader.names, reader.definitions, weights)
@@ -266,6 +278,12 @@ def warm_kernels() -> None:
     engine.prepare([Whom("home", "s", None)])
     engine.recommend("home", session="s")
     engine.close()
+
+
+def _open_small() -> Engine:
+    engine = Engine(MemoryLog(), limits=Limits(64, 64, 64, 4, pairs=8, event_ids=64))
+    engine.load()
+    return engine
 
 
 def is_loopback(host: str) -> bool:
