@@ -258,6 +258,7 @@ def warm_records() -> None:
             ItemDelete("b"),
         ]
     )
+    engine.load()  # reads the log back, as a restart does
     parse(engine.contracts, "signals", PROTOBUF, b"\x03\x0a\x01a", 0)
     with suppress(Invalid):
         parse(engine.contracts, "events", AVRO, b"\0\0\0\0\1", 0)  # cut off
