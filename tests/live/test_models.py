@@ -26,7 +26,8 @@ def test_a_model_is_trained_activated_and_refused(start: Any, tmp_path: Path):
         for step in range(4)
         if (at_ms := 1_760_000_000_000 + n * 600_000 + step * 1_000)
     ]
-    assert server.client.post("/v1/events", json=events).status_code == 202
+    for batch in (events[:1_000], events[1_000:]):
+        assert server.client.post("/v1/events", json=batch).status_code == 202
     trained = onhand("train", "--data", str(data), "--most", "500")
     assert trained.returncode == 0, trained.stderr
     assert "onhand models activate ranker@1" in trained.stdout

