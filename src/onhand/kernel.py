@@ -75,12 +75,12 @@ def inner_kernel(function: _F) -> _F:
 
 
 def inlined_kernel(function: _F) -> _F:
-    """Compile an inner kernel that is written out wherever it is called.
+    """Write an inner kernel out wherever it is called, and compile it there only.
 
     A call hands over seven words and more of each array; those of whole tables went to the stack
     and took a third of the state's fold.
     """
-    compiled: Any = _njit(cache=True, nogil=True, _nrt=False, forceinline=True)(function)
+    compiled: Any = _njit(cache=True, nogil=True, _nrt=False, inline="always")(function)
     return compiled
 
 
