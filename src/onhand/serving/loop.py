@@ -29,7 +29,7 @@ _STRETCH_S: Final = 0.001
 """A stretch of steps ends after so long; the last step may add half as much."""
 _WINDOW_S: Final = 60.0
 _INTERVAL_S: Final = 0.1
-SCORING_DELAY_S: Final = 0.005
+SCORING_DELAY_S: Final = 0.001
 """Queueing delay from which no lists are made."""
 PAGE_DELAY_S: Final = 0.015
 """Queueing delay from which pages take the cheaper step of the ladder."""
