@@ -131,13 +131,13 @@ def _windows(result: Result) -> RenderableType:
             if window.begin_s < second.at_s + 1 <= window.end_s
         ]
         table.add_row(name, *_window_cells(window), f"{max(waits_ms, default=0.0):,.0f}")
-    pages = f"pages are {_since(result.recovery_s)} as before"
-    records = f"what was refused is {_since(result.caught_up_s)} in"
+    pages = f"pages as before {_since(result.recovery_s)}"
+    records = f"refused records all in {_since(result.caught_up_s)}"
     return Group(table, Text(f"{fault.name}: {pages}; {records}", style="dim"))
 
 
 def _since(seconds: float | None) -> str:
-    return "not" if seconds is None else f"within {seconds + 1:g} s of its end"
+    return "at no time seen" if seconds is None else f"within {seconds + 1:g} s of its end"
 
 
 def _window_cells(window: Window) -> list[str]:
