@@ -1,6 +1,6 @@
 """Query strings to requests, by hand: the page read has no microseconds for more."""
 
-from collections.abc import Set
+from collections.abc import Collection
 from typing import Any, Final
 from urllib.parse import unquote_plus
 
@@ -29,8 +29,8 @@ RECOMMEND_PARAMETERS: Final = (
 SIMILAR_PARAMETERS: Final = ("n",)
 
 _CONTEXT: Final = frozenset(("device", "country", "referrer"))
-_KNOWN: Final = frozenset(RECOMMEND_PARAMETERS)
-_KNOWN_SIMILAR: Final = frozenset(SIMILAR_PARAMETERS)
+_KNOWN: Final = dict.fromkeys(RECOMMEND_PARAMETERS)
+"""In their order, and found at once."""
 _convert = msgspec.convert
 
 
@@ -62,7 +62,7 @@ def parse_recommend_query(slot: str, query: bytes) -> RecommendRequest:
 def parse_similar_n(query: bytes, default: int = 10) -> int:
     """Read `n`, 1 to 100. Raises `Invalid`."""
     n = default
-    for _, value in _pairs(query, _KNOWN_SIMILAR):
+    for _, value in _pairs(query, SIMILAR_PARAMETERS):
         if not (
             value.isdecimal() and value.isascii() and len(value) <= 3 and 1 <= int(value) <= 100
         ):
@@ -71,7 +71,7 @@ def parse_similar_n(query: bytes, default: int = 10) -> int:
     return n
 
 
-def _pairs(query: bytes, known: Set[str]) -> list[tuple[str, str]]:
+def _pairs(query: bytes, known: Collection[str]) -> list[tuple[str, str]]:
     pairs: list[tuple[str, str]] = []
     try:
         text = query.decode()
@@ -89,8 +89,8 @@ def _pairs(query: bytes, known: Set[str]) -> list[tuple[str, str]]:
     return pairs
 
 
-def _refuse_unknown(name: str, known: Set[str]) -> None:
-    names = ", ".join(f"`{each}`" for each in RECOMMEND_PARAMETERS if each in known)
+def _refuse_unknown(name: str, known: Collection[str]) -> None:
+    names = ", ".join(f"`{each}`" for each in known)
     raise Invalid("unknown_parameter", f"There is no parameter {name[:60]!r}; known are {names}.")
 
 
