@@ -16,6 +16,7 @@ from onhand.engine import Engine
 from onhand.log.memory import MemoryLog
 from onhand.log.port import LogFailed
 from onhand.serving.app import App
+from onhand.serving.committer import Committer
 from onhand.serving.loop import LoopMonitor
 from onhand.serving.service import Service
 from onhand.settings import Settings
@@ -326,6 +327,24 @@ def test_a_log_that_cannot_be_loaded_ends_the_server(caplog: pytest.LogCaptureFi
 
     asyncio.run(inner())
     assert "could not be loaded" in caplog.text
+
+
+def test_a_writer_that_ends_by_itself_ends_the_server(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail(_: Committer) -> None:
+        raise RuntimeError("a defect")
+
+    async def inner() -> None:
+        failed = asyncio.Event()
+        service = Service(Engine(Disk(), limits=LIMITS), Settings(), on_failure=failed.set)
+        service.start()
+        await asyncio.wait_for(failed.wait(), 5)
+        await service.stop()
+
+    monkeypatch.setattr(Committer, "run", fail)
+    asyncio.run(inner())
+    assert "the writer failed" in caplog.text
 
 
 def test_a_stop_does_not_wait_for_the_compiler() -> None:
