@@ -578,6 +578,10 @@ class Engine:
         columns = {name: recent[:, at] for at, name in enumerate(self._every_feature.names)}
         return stability(self._profile, columns)
 
+    def ahead(self) -> list[NDArray[Any]]:
+        """Return the memory that the next records will take; they may be applied meanwhile."""
+        return self._state.ahead()
+
     def room(self) -> Arrays:
         """Return memory for a snapshot, which makes it brief; records may be applied meanwhile."""
         return self._state.room()

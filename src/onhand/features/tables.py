@@ -113,6 +113,22 @@ class Accumulators:
             }
         return {AGGREGATES + name: array for name, array in arrays.items()}
 
+    def columns(self, rows: Mapping[str, int]) -> list[tuple[NDArray[Any], int]]:
+        """Return each array whole, and how many of its rows are used; of the pairs' slots all
+        are. A fold may run meanwhile."""
+        tables = self.tables
+        columns: list[tuple[NDArray[Any], int]] = [
+            (tables.item, rows["items"]),
+            (tables.user, rows["users"]),
+            (tables.session, rows["sessions"]),
+            (tables.shop, 1),
+            (tables.prices, len(tables.prices)),
+        ]
+        for _, index, cells in self._pairs():
+            columns += [(slots, len(slots)) for slots in (index.key, index.row, index.touched)]
+            columns.append((cells, int(index.used[0]) + 1))
+        return columns
+
     def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Take back what `used` returned, into tables that are all zero."""
         kept = {

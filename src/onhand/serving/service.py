@@ -31,6 +31,7 @@ from onhand.serving.guard import Guard
 from onhand.serving.keeper import Keeper
 from onhand.serving.keys import KeyFile
 from onhand.serving.loop import INGEST_DELAY_S, SCORING_DELAY_S, LoopMonitor
+from onhand.serving.memory import Memory
 from onhand.serving.metrics import Metrics
 from onhand.serving.problems import not_ready
 from onhand.serving.scorer import Scorer
@@ -43,6 +44,7 @@ __all__ = ["Service", "wall_clock_ms"]
 _log = logging.getLogger("onhand")
 _LAG_EVERY_S = 0.02
 _LOOK_EVERY_S = 1.0
+_GROW_EVERY_S = 0.25
 _WRITE_S: Final = 1.5
 """How long records may wait to be written, or new ones are refused."""
 _PART_MEDIA: Final = {NDJSON: JSON, TEXT: JSON}
@@ -130,6 +132,7 @@ class Service:
             asyncio.create_task(self._follow_keys(), name="keys"),
             asyncio.create_task(self._let_time_pass(), name="time"),
             asyncio.create_task(self._score(), name="scorer"),
+            asyncio.create_task(self._make_memory_ready(), name="memory"),
         ]
 
     async def stop(self) -> None:
@@ -337,6 +340,16 @@ class Service:
         while not self.ready:
             await asyncio.sleep(_LAG_EVERY_S)
         await self.scorer.run()
+
+    async def _make_memory_ready(self) -> None:
+        """Have memory found for the records that come next, as far as the system can."""
+        memory, offset = Memory(), -1
+        while True:
+            await asyncio.sleep(_GROW_EVERY_S)
+            if self.ready and offset != self.engine.offset:
+                offset = self.engine.offset
+                if not await asyncio.to_thread(lambda: memory.make_ready(self.engine.ahead())):
+                    return
 
     async def _follow_keys(self) -> None:
         """Take keys that are created or revoked while the server runs."""

@@ -34,6 +34,11 @@ class Aggregates(Protocol):
         for their sizes while a fold runs."""
         ...
 
+    def columns(self, rows: Mapping[str, int]) -> list[tuple[NDArray[Any], int]]:
+        """Return each array whole, and how many of its rows are used; of hashed ones all are. A
+        fold may run meanwhile."""
+        ...
+
     def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Take back what `used` returned, out of the arrays of a checkpoint."""
         ...

@@ -6,7 +6,7 @@ runs. Two states that folded the same records are equal byte for byte (`dump`).
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -30,6 +30,10 @@ from onhand.state.texts import Texts, decode, encode
 __all__ = ["SCHEMA", "Arrays", "Dump", "Limits", "State"]
 
 Arrays = dict[str, NDArray[Any]]
+
+ROWS_AHEAD: Final = 4_096
+BYTES_AHEAD: Final = 1 << 21
+"""How far beyond the used rows `State.ahead` goes, at most."""
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -182,8 +186,9 @@ class State:
             as_of=self.offset,
         )
 
-    def _used(self) -> Arrays:
-        rows = {
+    def _tables(self) -> dict[str, tuple[Any, int]]:
+        """The columns of each table, and how many of its rows are used."""
+        return {
             "items": (self.item, len(self.items)),
             "sessions": (self.session, len(self.sessions)),
             "users": (self.user, len(self.users)),
@@ -192,15 +197,30 @@ class State:
             "clusters": (self.cluster, int(self.shop.clusters[0])),
             "shop": (self.shop, 1),
         }
+
+    def _used(self) -> Arrays:
+        tables = self._tables()
         arrays = {
             f"{table}.{field}": column[:count]
-            for table, (fields, count) in rows.items()
-            for field, column in fields._asdict().items()
+            for table, (columns, count) in tables.items()
+            for field, column in columns._asdict().items()
         }
         if self.aggregates is not None:
-            counts = {table: count for table, (_, count) in rows.items()}
-            arrays |= self.aggregates.used(counts)
+            arrays |= self.aggregates.used({table: count for table, (_, count) in tables.items()})
         return arrays
+
+    def ahead(self) -> list[NDArray[Any]]:
+        """Return all that is used of each column, and the rows that come next. Folds may run
+        meanwhile."""
+        tables = self._tables()
+        columns = [(column, count) for columns, count in tables.values() for column in columns]
+        if self.aggregates is not None:
+            counts = {table: count for table, (_, count) in tables.items()}
+            columns += self.aggregates.columns(counts)
+        return [
+            column[: count + min(ROWS_AHEAD, BYTES_AHEAD // column.strides[0])]
+            for column, count in columns
+        ]
 
     def room(self) -> Arrays:
         """Return memory for a dump, committed already. Folds may run meanwhile: copying into memory
