@@ -1,6 +1,8 @@
 """Memory made ready ahead: found before it is touched, unchanged, and ahead of what is used."""
 
+import gc
 import resource
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,11 +10,13 @@ import pytest
 from onhand.app import App
 from onhand.contracts.records import Event, Item
 from onhand.engine import Engine
+from onhand.log.decisions import DecisionStore
 from onhand.log.memory import MemoryLog
 from onhand.serving.memory import Memory
 from onhand.state.state import BYTES_AHEAD, ROWS_AHEAD, Limits, State
 
-_WORDS = 1 << 21
+WORDS = 1 << 21
+SMALL = Limits(items=100, users=100, sessions=100, pairs=64)
 
 
 def _faults() -> int:
@@ -27,9 +31,9 @@ def _touch(array: "np.ndarray[tuple[int], np.dtype[np.int64]]") -> int:
 
 
 def test_what_is_ready_is_not_found_when_it_is_touched() -> None:
-    memory, plain, ready = Memory(), np.zeros(_WORDS, np.int64), np.zeros(_WORDS, np.int64)
+    memory, plain, ready = Memory(), np.zeros(WORDS, np.int64), np.zeros(WORDS, np.int64)
     ready[:3] = 7
-    if not memory.make_ready([ready[: _WORDS // 2]]):
+    if not memory.make_ready([ready[: WORDS // 2]]):
         pytest.skip("this system has no call for it")
     assert memory.make_ready([ready])
     assert ready[:3].tolist() == [7, 7, 7]
@@ -58,7 +62,31 @@ def test_memory_goes_beyond_what_is_used() -> None:
 
 
 def test_memory_ends_with_the_columns() -> None:
-    engine = Engine(MemoryLog(), limits=Limits(items=100, users=100, sessions=100, pairs=64))
+    engine = Engine(MemoryLog(), limits=SMALL)
     engine.load()
     assert max(len(each) for each in engine.ahead()) <= 8_192
+    engine.close()
+
+
+def test_pages_and_records_leave_no_cycles(tmp_path: Path) -> None:
+    decisions = DecisionStore(tmp_path / "decisions.db")
+    engine = Engine(MemoryLog(), decisions=decisions, limits=SMALL)
+    engine.load()
+
+    def go_on(numbers: range) -> None:
+        for n in numbers:
+            view = {"kind": "event", "type": "view", "session": f"s{n}", "item": "a", "id": f"e{n}"}
+            engine.ingest([view, view | {"item": ""}])
+            engine.recommend("home", session=f"s{n}")
+            engine.recommend("product", session=f"s{n}", item="a", filter="price < 5")
+
+    engine.ingest([{"kind": "item", "id": "a", "title": "A"}])
+    go_on(range(10))
+    gc.collect()
+    gc.disable()
+    try:
+        go_on(range(10, 60))
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
     engine.close()

@@ -227,7 +227,8 @@ class Committer:
         except Exception:
             _log.exception("the state at offset %d was not copied for a checkpoint", offset)
             return
-        gc.freeze()  # what came since the last one is for good
+        gc.collect(0)
+        gc.freeze()  # what came since the last one is for good: no collection walks it again
 
         async def save() -> None:
             try:
