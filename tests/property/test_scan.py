@@ -1,6 +1,7 @@
 """Scanning a batch's bytes gives what naming its records gives, whatever is in it."""
 
 from contextlib import suppress
+from random import Random
 
 import msgspec
 from hypothesis import given, settings
@@ -64,6 +65,28 @@ def test_scanned_batches_make_the_state_of_their_records(parts: list[list[Record
     assert content(scanned(a, *((packed(part), len(part)) for part in parts))) == content(
         named(b, *parts)
     )
+
+
+@given(st.integers(0))
+@settings(max_examples=3)
+def test_visitors_leave_and_come_back_between_scanned_batches(seed: int):
+    random = Random(seed)
+    limits = msgspec.structs.replace(LIMITS, users=256, sessions=256, event_ids=100)
+    events: list[Record] = [
+        Event(
+            type="view",
+            user=f"user{number % 700}" if number % 3 else None,
+            session=None if number % 3 == 1 else f"session{number % 900}",
+            time=START_MS,
+            id=str(at),
+        )
+        for at, number in enumerate(random.choices(range(900), k=1_000))
+    ]
+    parts = [events[at : at + 3] for at in range(0, len(events), 3)]
+    a, b = State(limits), State(limits)
+    scanned(a, *((packed(part), len(part)) for part in parts))
+    assert content(a) == content(named(b, *parts))
+    assert a.users.departures > 10
 
 
 @settings(max_examples=50)

@@ -1,12 +1,28 @@
 """Names and rows: ids are strings outside and dense row numbers inside. Row 0 is nobody."""
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Names", "Paths", "Visitors"]
+__all__ = ["Change", "Mark", "Names", "Paths", "Visitors"]
+
+
+class Mark(NamedTuple):
+    """How far somebody has followed names: how many rows, which of them were free, and how often
+    visitors had left."""
+
+    rows: int
+    free: Sequence[int] = ()
+    departures: int = 0
+
+
+class Change(NamedTuple):
+    """Who left and who entered."""
+
+    left: Collection[str]
+    entered: dict[str, int]
 
 
 class Names:
@@ -26,6 +42,24 @@ class Names:
             row = self.rows[name] = len(self.names)
             self.names.append(name)
         return row
+
+    def coming(self, count: int) -> NDArray[np.int64]:
+        """Return the rows that the next `count` new names get."""
+        return np.arange(len(self.names), len(self.names) + count)
+
+    def enter_all(self, names: Sequence[str]) -> None:
+        """Give new names the rows that are `coming`."""
+        self.rows.update(zip(names, self.coming(len(names)).tolist(), strict=True))
+        self.names += names
+
+    def mark(self) -> Mark:
+        """Return how far the names are."""
+        return Mark(len(self.names))
+
+    def since(self, mark: Mark) -> Change | None:
+        """Return what became of names behind a mark; None where that is not known any more."""
+        rows = range(mark.rows, len(self.names))
+        return Change((), {self.names[row]: row for row in rows})
 
 
 class Paths(Names):
@@ -64,6 +98,8 @@ class Visitors(Names):
         self.capacity = capacity
         self.departures = 0
         """How often visitors had to leave."""
+        self.left: dict[int, str] = {}
+        """Those who left last, by their rows."""
         self.free = list(free)
         for row in self.free:
             del self.rows[self.names[row]]
@@ -87,6 +123,37 @@ class Visitors(Names):
         self.rows[name] = row
         return row
 
+    def coming(self, count: int) -> NDArray[np.int64]:
+        """Return the rows that the next `count` new names get."""
+        free = self.free[: -count - 1 : -1]
+        return np.append(np.array(free, np.int64), super().coming(count - len(free)))
+
+    def enter_all(self, names: Sequence[str]) -> None:
+        """Give new names the rows that are `coming`."""
+        entering = min(len(names), len(self.free))
+        for name in names[:entering]:
+            self.enter(name)
+        super().enter_all(names[entering:])
+
+    def mark(self) -> Mark:
+        """Return how far the names are."""
+        return Mark(len(self.names), tuple(self.free), self.departures)
+
+    def since(self, mark: Mark) -> Change | None:
+        """Return what became of names behind a mark; None where that is not known any more."""
+        if self.departures > mark.departures + 1:
+            return None
+        rows = [*range(mark.rows, len(self.names))]
+        left: dict[int, str] = {}
+        if self.departures > mark.departures:
+            left = self.left
+        if left or len(self.free) < len(mark.free):
+            rows += [*mark.free, *left]
+        names = self.names
+        return Change(
+            left.values(), {names[row]: row for row in rows if self.rows.get(names[row]) == row}
+        )
+
     def make_room(self, touched: NDArray[Any]) -> None:
         """Let one in 64 leave, those with the lowest `touched`, (capacity,): when each row was
         last touched, in any unit that grows."""
@@ -94,5 +161,6 @@ class Visitors(Names):
         leaving = max(1, self.capacity // 64)
         oldest = np.argsort(touched[1 : len(self.names)], kind="stable")[:leaving] + 1
         self.free = oldest[::-1].tolist()
-        for row in self.free:
-            del self.rows[self.names[row]]
+        self.left = {row: self.names[row] for row in self.free}
+        for name in self.left.values():
+            del self.rows[name]

@@ -1,13 +1,13 @@
 """Operations straight from the log's bytes: what `operations` does with records, compiled.
 
-A restart reads millions of records only to find the row of each name in them. So a kernel goes
-through the MessagePack of a batch, without the interpreter lock and without making a record, and
-looks the names up in a table of its own (open addressing; whole names are compared). What it does
-not know (a new name, a search, a fact about an item other than its stock) it leaves, and those
-records are decoded and named as ever, in their place. The state's dictionaries are the truth; the
-table follows them.
+A restart reads millions of records only to find the row of each name in them. So two kernels go
+through the MessagePack of a batch, without the interpreter lock and without making a record: one
+finds where the names of each record lie, the other looks them up (`lookup`) and gives new
+visitors and items their rows. Python learns these all at once. What is left to it (a search, a new
+country, a fact about an item other than its stock) is decoded and named as ever, in its place.
 """
 
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -18,6 +18,19 @@ from onhand.contracts.records import Event, Record
 from onhand.kernel import Array, inlined_kernel, inner_kernel, kernel
 from onhand.state import fold
 from onhand.state.contexts import REFERRERS
+from onhand.state.lookup import (
+    PAD,
+    ROW,
+    Table,
+    enter,
+    expect,
+    hash_of,
+    number,
+    place,
+    text,
+    word,
+)
+from onhand.state.names import Mark, Names
 from onhand.state.operations import MISSING, WIDTH, operations_each
 
 if TYPE_CHECKING:
@@ -25,33 +38,40 @@ if TYPE_CHECKING:
 
 __all__ = ["Scanner"]
 
-PAD: Final = 16
-"""Bytes behind a batch, so that a number can be read wherever one begins."""
-
-_MIX: Final = -7046029254386353131  # odd, half of its bits set: 2**64 over the golden ratio
-
 TYPE: Final = 0
 ITEM: Final = 1
 USER: Final = 2
 SESSION: Final = 3
-OWN: Final = 4  # the session of a user who names none, by the user's name
-COUNTRY: Final = 5
-DEVICE: Final = 6
-REFERRER: Final = 7  # by what of it is counted
+COUNTRY: Final = 4
+DEVICE: Final = 5
+REFERRER: Final = 6  # by what of it is counted
+OWN: Final = 7  # the session of a user who names none, by the user's name
+NEW: Final = (ITEM, USER, SESSION)
+"""Names that get their rows here."""
 
-ROW: Final = 1
-START: Final = 2
-TAG: Final = 3
-"""A slot of the table: hash, row, where the name lies, its length and kind; row 0 is none."""
-
-BEGIN: Final = 10
-END: Final = 11
-SPANS: Final = 12
-"""Of each record: where its item, user, session, country and device lie, each begin and length
-(-1: there is none), and where it begins and ends itself."""
-ODD_EVENT: Final = -1
-ODD_FACT: Final = -2
-"""In place of an operation: an event, or another record, that is left to Python."""
+RECORD: Final = 0  # an event, the stock of an item, or another fact
+ODD: Final = 1
+TIME: Final = 2
+QUANTITY: Final = 3
+WORTH: Final = 4
+DWELL: Final = 5
+POSITION: Final = 6
+BEGIN: Final = 7
+END: Final = 8
+OWNER: Final = 9  # the kind of the session's name
+NAMES: Final = 10
+FIELDS: Final = NAMES + 3 * (REFERRER + 1)
+"""What is found of a record: numbers, where it lies, and of each kind of name where that begins,
+its length (-1: there is none) and its hash."""
+EVENT: Final = 0
+STOCK: Final = 1
+FACT: Final = 2
+LEFT: Final = -1
+"""In place of an operation: a record, whose number follows, that is left to Python."""
+MOST: Final = 5
+"""Operations of a record: its event, a referrer, and a new item, session and user."""
+AHEAD: Final = 8
+"""So many records before its turn, memory is asked for the slots of one's names."""
 
 
 def _word(text: str) -> int:
@@ -65,6 +85,7 @@ W_ITEM: Final = _word("item")
 W_PATCH: Final = _word("item_patch")
 W_DELETE: Final = _word("item_delete")
 W_TYPE: Final = _word("type")
+W_SEARCH: Final = _word("search")
 W_USER: Final = _word("user")
 W_SESSION: Final = _word("session")
 W_TIME: Final = _word("time")
@@ -81,36 +102,6 @@ W_REFERRER: Final = _word("referrer")
 W_WWW: Final = _word("www.")
 W_STOCK: Final = _word("stock")
 W_CURRENCY: Final = _word("currency")
-
-
-@inlined_kernel
-def number(body: Array, at: int, size: Any) -> Any:
-    """Return `size` bytes as a number, the highest first."""
-    value = np.int64(0)
-    for byte in range(size):
-        value = (value << 8) | np.int64(body[at + byte])
-    return value
-
-
-@inlined_kernel
-def text(body: Array, at: int) -> Any:
-    """Return where the text at `at` begins and its length, -1 where there is none."""
-    head = body[at]
-    if 0xA0 <= head <= 0xBF:
-        return at + 1, np.int64(head & 31)
-    if 0xD9 <= head <= 0xDB:
-        size = 1 << (head - 0xD9)
-        return at + 1 + size, number(body, at + 1, size)
-    return at, np.int64(-1)
-
-
-@inlined_kernel
-def word(body: Array, at: int, length: Any) -> Any:
-    """Return the first eight bytes of a text as a number, as `_word` does."""
-    value = np.int64(0)
-    for byte in range(8):
-        value |= np.int64(body[at + byte]) << (8 * byte)
-    return value if length >= 8 else value & ((1 << 8 * length) - 1)
 
 
 @inlined_kernel
@@ -164,30 +155,6 @@ def behind(body: Array, at: Any) -> Any:
 
 
 @inner_kernel
-def place(
-    slots: Array, arena: Array, body: Array, at: Any, length: Any, kind: int, seed: int
-) -> Any:
-    """Return the slot of a name, or the free one where it would be, and its hash."""
-    hashed = np.int64(seed) + kind
-    for byte in range(0, length, 8):
-        hashed = (hashed ^ word(body, at + byte, length - byte)) * _MIX
-        hashed ^= hashed >> 29
-    tag = length << 8 | kind
-    slot = hashed & (slots.shape[0] - 1)
-    while slots[slot, ROW] != 0:
-        if slots[slot, 0] == hashed and slots[slot, TAG] == tag:
-            start, byte = slots[slot, START], 0
-            while byte < length and (
-                word(arena, start + byte, length - byte) == word(body, at + byte, length - byte)
-            ):
-                byte += 8
-            if byte >= length:
-                break
-        slot = (slot + 1) & (slots.shape[0] - 1)
-    return slot, hashed
-
-
-@inner_kernel
 def host_of(body: Array, at: Any, length: Any) -> Any:
     """Return where `referrer_name` of a referrer begins and its length, 0 where that has to be
     changed into small letters."""
@@ -206,157 +173,57 @@ def host_of(body: Array, at: Any, length: Any) -> Any:
     return begin, end - begin
 
 
-@inner_kernel
-def session_of(body: Array, spans: Array) -> Any:
-    """Return begin, length and kind of the name of an event's session, whose spans are given."""
-    at, length = spans[4], spans[5]
-    if length < 0:
-        return spans[2], spans[3], OWN
-    if length > 0 and body[at] == 0:
-        return at + 1, length - 1, OWN
-    return at, length, SESSION
-
-
-@inner_kernel
-def row_of(
-    slots: Array, arena: Array, body: Array, at: Any, length: Any, kind: int, seed: int
-) -> int:
-    """Return the row of a name, 0 of none, -1 of one that is not in the table."""
-    if length < 0:
-        return 0
-    slot, _ = place(slots, arena, body, at, length, kind, seed)
-    return slots[slot, ROW] if slots[slot, ROW] else -1
-
-
-@inner_kernel
-def learn(
-    slots: Array, arena: Array, used: Array, body: Array, at: Any, length: Any, kind: int,
-    seed: int, row: int,
-) -> None:  # fmt: skip
-    """Put a name into the table, if it is not there. `used` counts slots and bytes of `arena`."""
-    slot, hashed = place(slots, arena, body, at, length, kind, seed)
-    if slots[slot, ROW] == 0:
-        slots[slot, 0] = hashed
-        slots[slot, ROW] = row
-        slots[slot, START] = used[1]
-        slots[slot, TAG] = length << 8 | kind
-        for byte in range(length):
-            arena[used[1] + byte] = body[at + byte]
-        used[0] += 1
-        used[1] += length
+@inlined_kernel
+def note(found: Array, kind: int, body: Array, begin: Any, length: Any, of: int, seed: int) -> None:
+    """Write where a name lies, and its hash as one of the kind `of`."""
+    found[NAMES + 3 * kind] = begin
+    found[NAMES + 3 * kind + 1] = length
+    if length >= 0:
+        found[NAMES + 3 * kind + 2] = hash_of(body, begin, length, of, seed)
 
 
 @kernel
-def learn_names(
-    slots: Array,
-    arena: Array,
-    used: Array,
-    body: Array,
-    kind: int,
-    seed: int,
-    rows: Array,
-) -> None:
-    """Put a batch of names into the table, with their rows, (n,) int64."""
-    at = 0
-    for row in rows:
-        begin, length = text(body, at)
-        at = begin + length
-        if kind == SESSION and length > 0 and body[begin] == 0:
-            learn(slots, arena, used, body, begin + 1, length - 1, OWN, seed, row)
-        else:
-            learn(slots, arena, used, body, begin, length, kind, seed, row)
-
-
-@kernel
-def learn_events(
-    slots: Array,
-    arena: Array,
-    used: Array,
-    body: Array,
-    seed: int,
-    spans: Array,
-    events: Array,
-) -> None:
-    """Put the names of events into the table: their spans and their operations, (n, ...) each."""
-    for at in range(events.shape[0]):
-        for which, kind, cell in (
-            (0, ITEM, 1),
-            (1, USER, 3),
-            (3, COUNTRY, 4),
-            (4, DEVICE, 10),
-        ):
-            begin, length = spans[at, 2 * which], spans[at, 2 * which + 1]
-            if length >= 0 and events[at, cell]:
-                learn(
-                    slots,
-                    arena,
-                    used,
-                    body,
-                    begin,
-                    length,
-                    kind,
-                    seed,
-                    events[at, cell],
-                )
-        begin, length, kind = session_of(body, spans[at])
-        if length >= 0:
-            learn(slots, arena, used, body, begin, length, kind, seed, events[at, 2])
-
-
-@kernel
-def move(slots: Array, larger: Array) -> None:
-    """Put what is in the table into a larger one."""
-    for slot in range(slots.shape[0]):
-        if slots[slot, ROW] != 0:
-            free = slots[slot, 0] & (larger.shape[0] - 1)
-            while larger[free, ROW] != 0:
-                free = (free + 1) & (larger.shape[0] - 1)
-            larger[free] = slots[slot]
-
-
-@kernel
-def scan(
-    body: Array, count: int, slots: Array, arena: Array, seed: int, full: bool,
-    operations: Array, spans: Array, ids: Array,
-) -> Any:  # fmt: skip
-    """Write the operations of `count` records, one or, with a referrer, two each, and where the
-    names of each operation's record lie: (2 count, WIDTH) and (2 count, SPANS); and the ids of all
-    events as MessagePack texts. `full` says that new referrers are row 0. Return how many
-    operations, how many ids, and the ids' bytes; -1 where the batch must be left to Python."""
+def find(body: Array, count: int, seed: int, fields: Array, ids: Array) -> int:
+    """Write what `count` records say, (count, FIELDS), and where the ids of events lie, (count, 3):
+    their kind, begin and length. Return how many ids; -1 where the batch must be left to Python."""
     size = body.shape[0] - PAD
     bits = np.zeros(1, np.int64)
     real = bits.view(np.float64)
-    at, rows, names, id_bytes = 0, 0, 0, 0
-    for _ in range(count):
-        operation, span = operations[rows], spans[rows]
-        rows += 1
-        operation[:] = 0
-        operation[6], operation[7], operation[8], operation[9] = 1, MISSING, -1, -1
-        span[:BEGIN] = -1
-        span[BEGIN] = at
-        fields = np.int64(body[at]) & 15
+    at = names = 0
+    for row in range(count):
+        found = fields[row]
+        found[ODD], found[QUANTITY], found[WORTH], found[DWELL], found[POSITION] = (
+            0, 1, MISSING, -1, -1,
+        )  # fmt: skip
+        found[BEGIN] = at
+        left = np.int64(body[at]) & 15
         if body[at] == 0xDE:
-            fields = number(body, at + 1, 2)
+            left = number(body, at + 1, 2)
             at += 2
         elif body[at] >> 4 != 8:
-            return -1, 0, 0
+            return -1
         at += 1
-        record = type_at = type_length = host_at = host_length = np.int64(0)
-        odd = timed = stocked = asked = referred = False
+        record = type_at = user_at = session_at = item_at = np.int64(0)
+        country_at = device_at = host_at = np.int64(0)
+        type_size = user_size = session_size = item_size = np.int64(-1)
+        country_size = device_size = host_size = np.int64(-1)
+        odd = timed = stocked = asked = False
         inside = np.int64(0)  # fields that are left of the context
-        while fields + inside > 0:
+        while left + inside > 0:
             nested = inside > 0
             if nested:
                 inside -= 1
             else:
-                fields -= 1
+                left -= 1
             begin, length = text(body, at)
             key = word(body, begin, length) if length <= 8 else 0
             at = begin + length
             if length <= 0 or at >= size or (record == 0 and key != W_KIND):
-                return -1, 0, 0
+                return -1
             begin, length = text(body, at)
             value, whole = integer(body, at)
+            if begin + length > size:
+                return -1
             if key == W_CONTEXT and record == W_EVENT and body[at] >> 4 == 8:
                 inside = np.int64(body[at]) & 15
                 at += 1
@@ -365,101 +232,204 @@ def scan(
                 record = word(body, begin, length)
             elif nested:
                 if key == W_COUNTRY:
-                    span[6], span[7] = begin, length
+                    country_at, country_size = begin, length
                 elif key == W_DEVICE:
-                    span[8], span[9] = begin, length
+                    device_at, device_size = begin, length
                 elif key == W_REFERRER and length > 0:
-                    host_at, host_length = host_of(body, begin, length)
-                    referred = True
-                    odd |= host_length == 0
+                    host_at, host_size = host_of(body, begin, length)
+                    odd |= host_size == 0
             elif record == W_EVENT and length >= 0:
                 if key == W_TYPE:
-                    type_at, type_length = begin, length
+                    type_at, type_size = begin, length
                 elif key == W_ITEM:
-                    span[0], span[1] = begin, length
+                    item_at, item_size = begin, length
                 elif key == W_USER:
-                    span[2], span[3] = begin, length
+                    user_at, user_size = begin, length
                 elif key == W_SESSION:
-                    span[4], span[5] = begin, length
+                    session_at, session_size = begin, length
                 elif key == W_QUERY:
                     asked = length > 0
                 elif key == W_ID:
-                    if begin + length > size:
-                        return -1, 0, 0
-                    for byte in range(at, begin + length):
-                        ids[id_bytes] = body[byte]
-                        id_bytes += 1
+                    ids[names, 0], ids[names, 1], ids[names, 2] = 0, begin, length
                     names += 1
             elif record == W_EVENT and whole:
                 if key == W_TIME:
-                    operation[5], timed = value, True
+                    found[TIME], timed = value, True
                 elif key == W_QUANTITY:
-                    operation[6] = value
+                    found[QUANTITY] = value
                 elif key == W_DWELL:
-                    operation[8] = value
+                    found[DWELL] = value
                 elif key == W_POSITION:
-                    operation[9] = value
+                    found[POSITION] = value
                 odd |= key == W_VALUE
             elif record == W_EVENT and key == W_VALUE:
                 bits[0] = number(body, at + 1, 8)
-                operation[7] = np.int64(np.rint(real[0] * 100))
+                found[WORTH] = np.int64(np.rint(real[0] * 100))
                 odd |= body[at] != 0xCB
             elif record == W_SIGNAL:
                 if key == W_ITEM:
-                    span[0], span[1] = begin, length
+                    item_at, item_size = begin, length
                 elif key == W_STOCK and (whole or body[at] == 0xC0):
-                    operation[6], stocked = value if whole else -1, True
+                    found[QUANTITY], stocked = value if whole else -1, True
                 else:
                     odd |= key != W_CURRENCY
+            elif key == W_ID:
+                item_at, item_size = begin, length
             at = behind(body, at)
             if at > size:
-                return -1, 0, 0
-        span[END] = at
+                return -1
+        found[END] = at
+        found[OWNER] = SESSION
         if record == W_EVENT:
-            kind = row_of(slots, arena, body, type_at, type_length, TYPE, seed)
-            operation[0] = kind - 1 if kind > 0 else fold.OTHER
-            operation[1] = row_of(slots, arena, body, span[0], span[1], ITEM, seed)
-            begin, length, named = session_of(body, span)
-            operation[2] = row_of(slots, arena, body, begin, length, named, seed)
-            operation[3] = row_of(slots, arena, body, span[2], span[3], USER, seed)
-            operation[4] = row_of(slots, arena, body, span[6], span[7], COUNTRY, seed)
-            operation[10] = row_of(slots, arena, body, span[8], span[9], DEVICE, seed)
-            odd |= not timed or operation[2] == 0 or (asked and operation[0] == fold.SEARCH)
-            odd |= (
-                min(
-                    operation[1],
-                    operation[2],
-                    operation[3],
-                    operation[4],
-                    operation[10],
-                )
-                < 0
-            )
-            referrer = np.int64(0)
-            if referred:
-                referrer = row_of(slots, arena, body, host_at, host_length, REFERRER, seed)
-                odd |= referrer < 0 and not full
-            if odd:
-                operation[0] = ODD_EVENT
-            elif referred:
-                operations[rows] = operation
-                operation[:] = 0
-                operation[0], operation[2] = fold.REFERRER, operations[rows, 2]
-                operation[6] = max(referrer, 0)
-                rows += 1
+            found[RECORD] = EVENT
+            odd |= not timed or (asked and word(body, type_at, type_size) == W_SEARCH)
+            if session_size < 0:
+                found[OWNER], session_at, session_size = OWN, user_at, user_size
+            elif session_size > 0 and body[session_at] == 0:
+                found[OWNER], session_at, session_size = OWN, session_at + 1, session_size - 1
+            if session_size < 0:
+                return -1
         elif record == W_SIGNAL:
-            operation[0] = fold.STOCK
-            operation[1] = row_of(slots, arena, body, span[0], span[1], ITEM, seed)
-            operation[7:10] = 0
-            if odd or not stocked or operation[1] <= 0:
-                operation[0] = ODD_FACT
+            found[RECORD] = FACT if odd or not stocked else STOCK
         elif record in (W_ITEM, W_PATCH, W_DELETE):
-            operation[0] = ODD_FACT
+            found[RECORD] = FACT
         else:
-            return -1, 0, 0
-    if at != size:
-        return -1, 0, 0
-    return rows, names, id_bytes
+            return -1
+        found[ODD] = odd
+        note(found, TYPE, body, type_at, type_size, TYPE, seed)
+        note(found, ITEM, body, item_at, item_size, ITEM, seed)
+        note(found, USER, body, user_at, user_size, USER, seed)
+        note(found, SESSION, body, session_at, session_size, found[OWNER], seed)
+        note(found, COUNTRY, body, country_at, country_size, COUNTRY, seed)
+        note(found, DEVICE, body, device_at, device_size, DEVICE, seed)
+        note(found, REFERRER, body, host_at, host_size, REFERRER, seed)
+    return names if at == size else -1
+
+
+@inner_kernel
+def row_of(slots: Array, arena: Array, body: Array, found: Array, kind: int) -> Any:
+    """Return the row of a record's name, 0 of none, -1 of one that is not in the table."""
+    at = NAMES + 3 * kind
+    begin, length, hashed = found[at], found[at + 1], found[at + 2]
+    if length < 0:
+        return np.int64(0)
+    row = slots[place(slots, arena, body, begin, length, kind, hashed), ROW]
+    return row if row else np.int64(-1)
+
+
+@inner_kernel
+def row_or_new(
+    slots: Array, arena: Array, used: Array, body: Array, found: Array, kind: int, of: int,
+    coming: Array, fresh: Array, count: Any,
+) -> Any:  # fmt: skip
+    """Return the row of a record's name, 0 of none, and whether it is new: then its row is the next
+    of those that are `coming`, and it is written to `fresh`."""
+    at = NAMES + 3 * kind
+    begin, length, hashed = found[at], found[at + 1], found[at + 2]
+    if length < 0:
+        return np.int64(0), False
+    slot = place(slots, arena, body, begin, length, of, hashed)
+    row = slots[slot, ROW]
+    if row:
+        return row, False
+    row = coming[count]
+    enter(slots, arena, used, slot, body, begin, length, of, hashed, row)
+    fresh[count, 0], fresh[count, 1], fresh[count, 2] = of, begin, length
+    return row, True
+
+
+@kernel
+def look_up(
+    body: Array, fields: Array, slots: Array, arena: Array, used: Array, full: bool, coming: Array,
+    operations: Array, fresh: Array,
+) -> Any:  # fmt: skip
+    """Write the operations of records that `find` has found, (MOST n, WIDTH), and where names lie
+    that are new, (3, n, 3): kind, begin and length of each item, user and session. `coming`, (3, n)
+    int64, are the rows that they get; `full` says that new referrers are row 0. Return how many
+    operations, and how many new items, users and sessions."""
+    rows = items = users = sessions = 0
+    for at in range(fields.shape[0]):
+        if at + AHEAD < fields.shape[0]:
+            for kind in NEW:
+                expect(slots, fields[at + AHEAD, NAMES + 3 * kind + 2])
+        found = fields[at]
+        user = session = np.int64(0)
+        operations[rows] = 0
+        if found[RECORD] == EVENT:
+            user, new = row_or_new(
+                slots, arena, used, body, found, USER, USER, coming[1], fresh[1], users
+            )
+            if new:
+                users += 1
+                operations[rows, 0], operations[rows, 3] = fold.CLEAR_USER, user
+                rows += 1
+                operations[rows] = 0
+            session, new = row_or_new(
+                slots, arena, used, body, found, SESSION, found[OWNER], coming[2], fresh[2],
+                sessions,
+            )  # fmt: skip
+            if new:
+                sessions += 1
+                operations[rows, 0], operations[rows, 2] = fold.CLEAR_SESSION, session
+                rows += 1
+                operations[rows] = 0
+        item, new = row_or_new(
+            slots, arena, used, body, found, ITEM, ITEM, coming[0], fresh[0], items
+        )
+        if new:
+            items += 1
+            operations[rows, 0], operations[rows, 1], operations[rows, 6] = fold.NEW_ITEM, item, 0
+            rows += 1
+            operations[rows] = 0
+        operation = operations[rows]
+        rows += 1
+        if found[RECORD] == STOCK:
+            operation[0], operation[1], operation[6] = fold.STOCK, item, found[QUANTITY]
+            continue
+        operation[0], operation[1] = LEFT, at
+        if found[RECORD] == FACT or found[ODD]:
+            continue
+        kind = row_of(slots, arena, body, found, TYPE)
+        country = row_of(slots, arena, body, found, COUNTRY)
+        device = row_of(slots, arena, body, found, DEVICE)
+        referrer = row_of(slots, arena, body, found, REFERRER)
+        if country < 0 or device < 0 or (referrer < 0 and not full):
+            continue
+        if referrer != 0:
+            operation[0], operation[1], operation[2] = fold.REFERRER, 0, session
+            operation[6] = max(referrer, 0)
+            operation = operations[rows]
+            rows += 1
+        operation[0] = kind - 1 if kind > 0 else fold.OTHER
+        operation[1], operation[2], operation[3], operation[4] = item, session, user, country
+        operation[5], operation[6] = found[TIME], found[QUANTITY]
+        operation[7], operation[8] = found[WORTH], found[DWELL]
+        operation[9], operation[10] = found[POSITION], device
+    return rows, items, users, sessions
+
+
+@kernel
+def texts(body: Array, spans: Array, out: Array) -> int:
+    """Write names, (n, 3), each its kind, begin and length, as a MessagePack array of texts; return
+    its size."""
+    out[0] = 0xDD
+    size = 1
+    for byte in range(4):
+        out[size] = spans.shape[0] >> (24 - 8 * byte) & 255
+        size += 1
+    for at in range(spans.shape[0]):
+        own, begin, length = spans[at, 0] == OWN, spans[at, 1], spans[at, 2]
+        out[size] = 0xDB
+        for byte in range(4):
+            out[size + 1 + byte] = length + own >> (24 - 8 * byte) & 255
+        size += 5
+        if own:
+            out[size] = 0
+            size += 1
+        for byte in range(length):
+            out[size + byte] = body[begin + byte]
+        size += length
+    return size
 
 
 class Scanner:
@@ -472,7 +442,7 @@ class Scanner:
         self._state = state
         self._seed = seed
         self._decode = msgspec.msgpack.Decoder(list[Record]).decode
-        self._ids = msgspec.msgpack.Decoder(list[str]).decode
+        self._names = msgspec.msgpack.Decoder(list[str]).decode
         self._begin()
 
     def name(self, batch: bytes, count: int) -> NDArray[np.int64]:
@@ -481,93 +451,94 @@ class Scanner:
         state = self._state
         if state.held.active or not state.is_room(count):
             return state.name(self._decode(_array(count, batch)))
-        if self._left != self._departures():
-            self._begin()
         body = np.frombuffer(batch + bytes(PAD), np.uint8)
-        operations = np.empty((2 * count, WIDTH), np.int64)
-        spans = np.empty((2 * count, SPANS), np.int64)
-        ids = np.empty(len(body), np.uint8)
-        rows, names, size = scan(
-            body, count, self._slots, self._arena, self._seed, len(state.referrers) >= REFERRERS,
-            operations, spans, ids,
-        )  # fmt: skip
-        operations = operations[:rows]
-        if rows < 0 or not state.seen.add_new(self._ids(_array(names, ids[:size].tobytes()))):
+        fields = np.empty((count, FIELDS), np.int64)
+        ids = np.empty((count, 3), np.int64)
+        identified = find(body, count, self._seed, fields, ids)
+        if identified < 0 or not state.seen.add_new(self._texts(body, ids[:identified])):
             return state.name(self._decode(_array(count, batch)))
-        odd = np.flatnonzero(operations[:, 0] < 0)
-        if not len(odd):
-            return operations
-        return self._complete(batch, body, operations, spans, odd)
+        self._follow()
+        operations = self._name(body, fields)
+        left = np.flatnonzero(operations[:, 0] == LEFT)
+        return self._complete(batch, fields, operations, left) if len(left) else operations
+
+    def _name(self, body: NDArray[np.uint8], fields: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return operations, and let the state know the names that are new."""
+        state, table, count = self._state, self._table, len(fields)
+        table.make_room(3 * count, len(body))
+        coming = np.stack([self._kinds[kind].coming(count) for kind in NEW])
+        operations = np.empty((MOST * count, WIDTH), np.int64)
+        fresh = np.empty((3, count, 3), np.int64)
+        full = len(state.referrers) >= REFERRERS
+        rows, *new = look_up(
+            body, fields, table.slots, table.arena, table.used, full, coming, operations, fresh
+        )
+        for kind, spans, entered in zip(NEW, fresh, new, strict=True):
+            self._kinds[kind].enter_all(self._texts(body, spans[:entered]))
+            self._marks[kind] = self._kinds[kind].mark()
+        return operations[:rows]
 
     def _complete(
         self,
         batch: bytes,
-        body: NDArray[np.uint8],
+        fields: NDArray[np.int64],
         operations: NDArray[np.int64],
-        spans: NDArray[np.int64],
-        odd: NDArray[np.int64],
+        left: NDArray[np.int64],
     ) -> NDArray[np.int64]:
-        """Put the operations of odd records in their places, and learn the names of events."""
-        elements = b"".join(batch[begin:end] for begin, end in spans[odd, BEGIN:].tolist())
-        records = self._decode(_array(len(odd), elements))
+        """Put the operations of records that were left in their places."""
+        places = fields[operations[left, 1], BEGIN : END + 1].tolist()
+        elements = b"".join([batch[begin:end] for begin, end in places])
+        records = self._decode(_array(len(left), elements))
         for record in records:
             if type(record) is Event:
                 record.id = None  # `seen` has it already
         rows, widths = operations_each(self._state, records)
-        events = rows[(rows[:, 0] <= fold.OTHER) | (rows[:, 0] >= fold.CUSTOM)]
-        whose = spans[odd[operations[odd, 0] == ODD_EVENT]]
-        self._make_room(5 * len(events), len(body))
-        self._learn(REFERRER, dict(list(self._state.referrers.rows.items())[self._referrers :]))
-        self._referrers = len(self._state.referrers.rows)
-        learn_events(self._slots, self._arena, self._used, body, self._seed, whose, events)
-        is_odd = operations[:, 0] < 0
+        is_left = operations[:, 0] == LEFT
         counts = np.ones(len(operations), np.int64)
-        counts[odd] = widths
-        from_odd = np.repeat(is_odd, counts)
-        whole = np.empty((len(from_odd), WIDTH), np.int64)
-        whole[from_odd] = rows
-        whole[~from_odd] = operations[~is_odd]
+        counts[left] = widths
+        from_left = np.repeat(is_left, counts)
+        whole = np.empty((len(from_left), WIDTH), np.int64)
+        whole[from_left] = rows
+        whole[~from_left] = operations[~is_left]
         return whole
 
-    def _departures(self) -> int:
-        return self._state.users.departures + self._state.sessions.departures
+    def _texts(self, body: NDArray[np.uint8], spans: NDArray[np.int64]) -> list[str]:
+        """Return the names that lie at `spans`."""
+        out = np.empty(5 + 6 * len(spans) + int(spans[:, 2].sum()), np.uint8)
+        return self._names(out[: texts(body, spans, out)].data)
+
+    def _follow(self) -> None:
+        """Let the table know what became of names since it was last told."""
+        for kind, names in self._kinds.items():
+            change = names.since(self._marks[kind])
+            if change is None:
+                self._begin()
+                return
+            self._tell(kind, change.left, change.entered)
 
     def _begin(self) -> None:
-        """Fill the table with the names that the state has."""
+        """Fill a table with the names that the state has."""
         state = self._state
-        self._left = self._departures()
-        self._slots = np.zeros((1 << 16, 4), np.int64)
-        self._arena = np.zeros(1 << 20, np.uint8)
-        self._used = np.zeros(2, np.int64)
-        types = {name: kind + 1 for name, kind in state.kinds.items()}
-        for kind, rows in (
-            (TYPE, types),
-            (ITEM, state.items.rows),
-            (USER, state.users.rows),
-            (SESSION, state.sessions.rows),
-            (COUNTRY, state.countries.rows),
-            (DEVICE, state.devices.rows),
-            (REFERRER, state.referrers.rows),
-        ):
-            self._learn(kind, rows)
-        self._referrers = len(state.referrers.rows)
+        self._table = Table(self._seed)
+        self._kinds: dict[int, Names] = {
+            ITEM: state.items,
+            USER: state.users,
+            SESSION: state.sessions,
+            COUNTRY: state.countries,
+            DEVICE: state.devices,
+            REFERRER: state.referrers,
+        }
+        self._marks: dict[int, Mark] = {}
+        self._table.learn(TYPE, {name: kind + 1 for name, kind in state.kinds.items()})
+        for kind, names in self._kinds.items():
+            self._tell(kind, (), names.rows)
 
-    def _learn(self, kind: int, rows: dict[str, int]) -> None:
-        """Put names of a kind into the table."""
-        names = b"".join(map(msgspec.msgpack.encode, rows))
-        body = np.frombuffer(names + bytes(PAD), np.uint8)
-        self._make_room(len(rows), len(body))
-        numbers = np.fromiter(rows.values(), np.int64, len(rows))
-        learn_names(self._slots, self._arena, self._used, body, kind, self._seed, numbers)
-
-    def _make_room(self, names: int, size: int) -> None:
-        """Make the table fit for so many names more, of so many bytes."""
-        while 2 * (self._used[0] + names) > len(self._slots):
-            larger = np.zeros((2 * len(self._slots), 4), np.int64)
-            move(self._slots, larger)
-            self._slots = larger
-        while self._used[1] + size + PAD > len(self._arena):
-            self._arena = np.concatenate([self._arena, np.zeros_like(self._arena)])
+    def _tell(self, kind: int, left: Collection[str], entered: Mapping[str, int]) -> None:
+        """Let the table know whose rows are another's now, and who entered."""
+        private = OWN if kind == SESSION else None
+        self._table.forget(kind, left, private)
+        self._table.learn(kind, entered, private)
+        self._marks[kind] = self._kinds[kind].mark()
 
 
 def _array(count: int, elements: bytes) -> bytes:

@@ -39,11 +39,15 @@ class Seen:
         return True
 
     def add_new(self, ids: Sequence[str]) -> bool:
-        """Remember `ids` if all are new and fit this generation; return whether that was so."""
+        """Remember `ids` if all are new; return whether that was so."""
         young = self.young
         before = len(young)
-        if before + len(ids) >= self.generation or not self.old.keys().isdisjoint(ids):
+        if not self.old.keys().isdisjoint(ids):
             return False
+        if before + len(ids) >= self.generation:
+            whole = set(ids)
+            new = len(whole) == len(ids) and young.keys().isdisjoint(whole)
+            return new and all(self.add(id) for id in ids)
         young.update(dict.fromkeys(ids))
         if len(young) == before + len(ids):
             return True
