@@ -410,8 +410,10 @@ class Engine:
 
     def _find_head(self, request: RecommendRequest) -> Entry | None:
         """Return the list for visitors of whom no more is known than of this one."""
+        if request.item is not None:
+            return None
         visitor = find_visitor(self._state, request)
-        if request.item is not None or find_tier(self._state, visitor) > 0:
+        if find_tier(self._state, visitor) > 0:
             return None
         country = self._state.countries.names[visitor.country] if visitor.country else None
         return self.lists.find_head(request.slot, country)

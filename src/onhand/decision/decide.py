@@ -159,10 +159,8 @@ def _lay_out(names: list[str], page: NDArray[np.int64], found: int) -> list[Reco
             names[row],
             millionths / 1_000_000,
             LABELS[source],
-            None if price_cents < 0 else price_cents / 100,
-            None if stock < 0 else stock,
+            price_cents / 100 if price_cents >= 0 else None,
+            stock if stock >= 0 else None,
         )
-        for row, millionths, source, price_cents, stock in zip(
-            *page[:, :found].tolist(), strict=True
-        )
+        for row, millionths, source, price_cents, stock in page.T[:found].tolist()
     ]

@@ -24,9 +24,9 @@ import logging
 import threading
 import time
 import zlib
-from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import cast
 
@@ -37,7 +37,7 @@ from onhand.contracts.errors import Unavailable
 
 __all__ = ["DecisionStore", "read_decision", "read_decisions"]
 
-_GATHER_SECONDS = 0.2
+_GATHER_SECONDS = 0.05  # packing what gathers in longer kept pages waiting for longer
 _BATCH = 1_024  # records in one row
 _LEAVING = 64  # rows that leave, at most, as one comes
 _WEEK_MS = 7 * 24 * 3600 * 1000
@@ -96,7 +96,6 @@ class DecisionStore:
         self._max_age_ms = max_age_ms
         self._max_queued = max_queued
         self._clock_ms = clock_ms
-        self._queue: deque[_Record] = deque()
         self._queued: dict[str, bytes] = {}
         self._failing = False
         self._closing = threading.Event()
@@ -122,11 +121,10 @@ class DecisionStore:
 
         `id` is `run-number`, one run in a process, its numbers ascending.
         """
-        if len(self._queue) >= self._max_queued:
+        if len(self._queued) >= self._max_queued:
             self.dropped += 1
             return
         self._queued[id] = body
-        self._queue.append((id, body))
 
     def get(self, id: str) -> bytes | None:
         """Return the body put under `id`, also while it waits; None when it is not there."""
@@ -150,8 +148,9 @@ class DecisionStore:
         self._store_queued()
 
     def _store_queued(self) -> None:
-        while self._queue:
-            batch = [self._queue.popleft() for _ in range(min(len(self._queue), _BATCH))]
+        while self._queued:
+            names = list(islice(self._queued, _BATCH))  # at once: `put` goes on meanwhile
+            batch = [(name, self._queued[name]) for name in names]
             try:
                 self._store(batch)
                 self._failing = False
@@ -160,8 +159,8 @@ class DecisionStore:
                 if not self._failing:
                     _logger.warning("decision records are being lost: %s", error)
                 self._failing = True
-            for name, _ in batch:
-                self._queued.pop(name, None)
+            for name in names:
+                del self._queued[name]
 
     def _store(self, batch: list[_Record]) -> None:
         now_ms = self._clock_ms()
