@@ -119,6 +119,8 @@ class Engine:
         self.models = Models(models, self.features)
         self.degraded: Counter[tuple[str, str]] = Counter()
         """How many answers came from each lower step of the ladder, and why."""
+        self.waited = 0
+        """How many lists were made while whoever asked for them waited."""
         self.unlisted: dict[str, int] = {"events": 0, "signals": 0}
         """How many records were taken that name an item which is not in the catalogue."""
         self._log = log
@@ -520,6 +522,7 @@ class Engine:
         if ranker is None or not whoms:
             return 0
         gathered = self.gather(ranker, whoms, _now_ms() if now_ms is None else now_ms)
+        self.waited += len(whoms)
         for whom, prepared in zip(whoms, rank(ranker, gathered), strict=True):
             self.lists.put(whom, prepared)
         return len(whoms)

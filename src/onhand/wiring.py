@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from importlib.util import module_from_spec, spec_from_file_location
 from ipaddress import ip_address
@@ -41,6 +42,7 @@ from onhand.ranking.model import Linear, Model
 from onhand.serving.app import App as Routes
 from onhand.serving.faults import BreakingModels, Faults
 from onhand.serving.keys import KeyFile
+from onhand.serving.replica import Orders
 from onhand.serving.server import Server, listen
 from onhand.serving.service import Service, wall_clock_ms
 from onhand.settings import Settings
@@ -67,7 +69,7 @@ def build_engine(settings: Settings, app: App | None = None) -> Engine:
 
     Raises `LogRefused` when another process holds the log.
     """
-    return _open(settings, app, None).engine
+    return _open(settings, app).engine
 
 
 def load_app(path: Path | None) -> App:
@@ -95,9 +97,11 @@ def open_past(folder: Path, app: App) -> Past:
     return Past(log, folder / "checkpoints", app.features, Limits())
 
 
-def open_models(folder: Path, app: App) -> Models:
-    """The models of a data folder."""
-    return Models(ModelStore(folder / "models"), app.features)
+def open_models(folder: Path, app: App, is_on: Callable[[str], bool] | None = None) -> Models:
+    """The models of a data folder, which break where `is_on` says that a fault is."""
+    kept = folder / "models"
+    store = ModelStore(kept) if is_on is None else BreakingModels(kept, is_on)
+    return Models(store, app.features)
 
 
 class _Opened(NamedTuple):
@@ -108,13 +112,11 @@ class _Opened(NamedTuple):
     decisions: DecisionStore
 
 
-def _open(settings: Settings, app: App | None, faults: Faults | None) -> _Opened:
+def _open(settings: Settings, app: App | None) -> _Opened:
     folder = Path(settings.data)
     folder.mkdir(parents=True, exist_ok=True)
     log = SqliteLog(folder / "log.db")
     decisions = DecisionStore(folder / "decisions.db")
-    kept = folder / "models"
-    models = ModelStore(kept) if faults is None else BreakingModels(kept, faults)
     return _Opened(
         Engine(
             log,
@@ -123,7 +125,7 @@ def _open(settings: Settings, app: App | None, faults: Faults | None) -> _Opened
             app=app,
             vector_share=settings.vector_share,
             profile=_profile(settings),
-            models=models,
+            models=ModelStore(folder / "models"),
             prepared_bytes=settings.prepared_mb << 20,
         ),
         log,
@@ -131,11 +133,11 @@ def _open(settings: Settings, app: App | None, faults: Faults | None) -> _Opened
     )
 
 
-def serve(settings: Settings, app: App | None = None) -> bool:
-    """Serve an app until asked to stop; return whether the stop was by request.
+def serve(settings: Settings, app: Path | None = None) -> bool:
+    """Serve the app of a Python file until asked to stop; return whether the stop was by request.
 
     Listens at once, and loads behind that. Raises `OSError` when the address is taken,
-    `OnhandError` when the data folder cannot be opened.
+    `OnhandError` when the data folder cannot be opened, or the file declares no app.
     """
     keys = KeyFile(Path(settings.data))
     _require_keys(settings, keys)
@@ -166,9 +168,10 @@ def _profile(settings: Settings) -> Profile | None:
         raise Invalid("profile", f"Setting `profile`: {settings.profile}: {error}.") from error
 
 
-def _build_service(settings: Settings, keys: KeyFile, app: App | None) -> Service:
+def _build_service(settings: Settings, keys: KeyFile, app: Path | None) -> Service:
+    declared = load_app(app)
     faults = _open_faults(settings, keys)
-    opened = _open(settings, app, faults)
+    opened = _open(settings, declared)
     letters = open_dead_letters(settings)
     service = Service(
         opened.engine,
@@ -178,6 +181,13 @@ def _build_service(settings: Settings, keys: KeyFile, app: App | None) -> Servic
         letters=letters,
         keys=keys,
         faults=faults,
+        replica=Orders(
+            settings.data,
+            None if app is None else str(app),
+            Limits(),
+            opened.engine.lists.capacity,
+            faults is not None,
+        ),
     )
     service.metrics.gauges |= {
         "onhand_log_offset": ("Offset of the last durable record.", lambda: opened.log.last),

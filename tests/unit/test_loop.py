@@ -105,7 +105,7 @@ def test_a_request_is_answered_before_the_rest_of_its_group_is_folded():
     monitor = LoopMonitor()
     told: list[int] = []
     committer = Committer(
-        engine, Settings(), Metrics(), monitor, lambda: START_MS, asyncio.Lock(),
+        engine, Settings(), Metrics(), monitor, lambda: START_MS,
         lambda records: told.append(len(records)),
     )  # fmt: skip
     few = [Event("view", session="s", time=START_MS)]
@@ -136,7 +136,7 @@ def test_signals_pass_the_events_that_wait():
     engine.ingest([Item("a", stock=1)], START_MS)
     committer = Committer(
         engine, Settings(commit_records=10), Metrics(), LoopMonitor(), lambda: START_MS,
-        asyncio.Lock(), lambda _: None,
+        lambda _: None,
     )  # fmt: skip
     events = [Event("view", session="s", time=START_MS) for _ in range(10)]
 

@@ -18,7 +18,7 @@ from onhand.contracts.requests import RecommendRequest
 from onhand.decision.breaker import Breaker, BreakerRule
 from onhand.decision.lists import HEAD_FADED_MS, LIST_BYTES, Lists, Whom, audience
 from onhand.decision.models import Models
-from onhand.decision.prepared import Prepared, Reader
+from onhand.decision.prepared import ModelFailed, Prepared, Reader
 from onhand.decision.records import DecisionRecord
 from onhand.engine import Engine
 from onhand.log.decisions import read_decisions
@@ -30,7 +30,7 @@ from onhand.ranking.card import Card, Data, Quality
 from onhand.ranking.model import Linear, Model
 from onhand.retrieval.listed import NO_LIST, Listed
 from onhand.serving import scorer as scorer_module
-from onhand.serving.aside import Aside
+from onhand.serving.replica import Orders, Replica
 from onhand.serving.scorer import Scorer
 from onhand.settings import Settings
 from onhand.state.state import Limits
@@ -75,55 +75,50 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
 class Site:
     """An engine with a scorer that runs, at a time that stands still."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, folder: Path, ahead: int) -> None:
         self.engine = engine
-        self.lock = asyncio.Lock()
         self.now_ms = START_MS
-        self.scorer = Scorer(engine, Settings(scoring_share=1.0), self.lock, lambda: self.now_ms)
+        self.faults: list[str] = []
+        self.scorer = Scorer(
+            engine,
+            Settings(scoring_share=1.0),
+            lambda: self.now_ms,
+            Orders(str(folder), None, LIMITS, ahead, faults=True),
+            faults=lambda: self.faults,
+        )
         self.scorer.breaker = Breaker(QUICK)
         self.scorer._model = "ranker@1"  # so that the breaker stays
 
     async def send(self, *records: Record) -> None:
-        async with self.lock:
-            self.engine.ingest(records, self.now_ms)
+        self.engine.ingest(records, self.now_ms)
         self.scorer.follow(records)
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        end_s = time.monotonic() + 20
+        end_s = time.monotonic() + 60
         while not condition():
             assert time.monotonic() < end_s, "it did not come to pass"
             await asyncio.sleep(0.002)
 
 
-def run(engine: Engine, test: Callable[[Site], Awaitable[None]]) -> None:
+def run(
+    engine: Engine, folder: Path, test: Callable[[Site], Awaitable[None]], ahead: int = 0
+) -> None:
     async def inner() -> None:
-        site = Site(engine)
+        site = Site(engine, folder, ahead)
         task = asyncio.create_task(site.scorer.run())
         await test(site)
         task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
     asyncio.run(inner())
 
 
-def with_scores(engine: Engine, score: Callable[[Any], Any]) -> None:
-    """Have the active model score by `score`."""
-    ranker = engine.models.ranker
-    assert ranker is not None
-
-    class Scorer:
-        n_features = len(NAMES)
-
-        def score(self, features: Any) -> Any:
-            return score(features)
-
-    ranker.model = replace(ranker.model, scorer=Scorer())
-
-
-def test_a_visitor_s_list_follows_their_events(engine: Engine):
+def test_a_visitor_s_list_follows_their_events(engine: Engine, tmp_path: Path):
     async def test(site: Site) -> None:
         assert engine.decide(PAGE, START_MS).model == "default@1"
-        assert list(engine.lists.wanted) == [Whom("home", None, None)], "nothing is known of them"
-        engine.lists.wanted.clear()
+        heads = engine.lists.wanted_heads
+        assert list(heads) == [Whom("home", None, None)], "nothing is known of them"
+        heads.clear()
         await site.send(view("mug2"))
         await site.until(lambda: site.scorer.made == 1)
         answer = engine.decide(PAGE, START_MS)
@@ -136,10 +131,10 @@ def test_a_visitor_s_list_follows_their_events(engine: Engine):
         assert second.as_of == first.as_of + 1 == engine.offset
         assert engine.lists.reads == {("anonymous", "none"): 1, ("content", "fresh"): 1}
 
-    run(engine, test)
+    run(engine, tmp_path, test)
 
 
-def test_what_sold_out_after_a_list_was_made_is_on_no_page(engine: Engine):
+def test_what_sold_out_after_a_list_was_made_is_on_no_page(engine: Engine, tmp_path: Path):
     async def test(site: Site) -> None:
         await site.send(view("mug2"))
         await site.until(lambda: site.scorer.made == 1)
@@ -148,10 +143,12 @@ def test_what_sold_out_after_a_list_was_made_is_on_no_page(engine: Engine):
         assert answer.model == "ranker@1"
         assert [item.id for item in answer.items][:2] == ["mug29", "mug28"]
 
-    run(engine, test)
+    run(engine, tmp_path, test)
 
 
-def test_a_page_without_a_list_has_one_made_for_its_session_or_its_user(engine: Engine):
+def test_a_page_without_a_list_has_one_made_for_its_session_or_its_user(
+    engine: Engine, tmp_path: Path
+):
     async def test(site: Site) -> None:
         asked = [
             RecommendRequest(slot="cart", session="s1", user="u1"),
@@ -171,14 +168,14 @@ def test_a_page_without_a_list_has_one_made_for_its_session_or_its_user(engine: 
         again = RecommendRequest(slot="cart", session="new", user="u1")
         assert engine.decide(again, START_MS).model == "ranker@1", "a known user in a new session"
 
-    run(engine, test)
+    run(engine, tmp_path, test)
 
 
 def test_a_burst_is_one_list_the_newest_come_first_and_the_queue_is_bounded(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(scorer_module, "MARKS", 6)
-    scorer = Scorer(engine, Settings(), asyncio.Lock(), lambda: START_MS)
+    scorer = Scorer(engine, Settings(), lambda: START_MS)
     scorer.follow([view("mug1"), view("mug2"), view("mug3"), view("mug1", "s2"), view("mug1")])
     assert scorer.waiting == 2
     scorer.follow([view("mug1", f"t{n}") for n in range(6)])
@@ -190,24 +187,36 @@ def test_a_burst_is_one_list_the_newest_come_first_and_the_queue_is_bounded(
 
 
 @pytest.mark.parametrize(
-    "scores",
+    ("scores", "why"),
     [
-        lambda features: np.full(len(features), np.nan, np.float32),
-        lambda features: np.zeros(len(features) + 1, np.float32),
-        lambda features: 1 / 0,
+        (lambda features: np.full(len(features), np.nan, np.float32), "no numbers"),
+        (lambda features: np.zeros(len(features) + 1, np.float32), "shape"),
     ],
-    ids=["nan", "shape", "raises"],
+    ids=["nan", "shape"],
 )
+def test_scores_that_are_none_make_no_list(engine: Engine, scores: Callable[[Any], Any], why: str):
+    ranker = engine.models.ranker
+    assert ranker is not None
+
+    class Scorer:
+        n_features = len(NAMES)
+
+        def score(self, features: Any) -> Any:
+            return scores(features)
+
+    ranker.model = replace(ranker.model, scorer=Scorer())
+    with pytest.raises(ModelFailed, match=why):
+        engine.prepare([audience(PAGE)], START_MS)
+    assert len(engine.lists) == 0
+
+
 def test_a_failing_model_opens_the_breaker_and_pages_say_stale_until_it_is_well(
-    engine: Engine, scores: Callable[[Any], Any]
+    engine: Engine, tmp_path: Path
 ):
     async def test(site: Site) -> None:
         await site.send(view("mug2"))
         await site.until(lambda: site.scorer.made == 1)
-        ranker = engine.models.ranker
-        assert ranker is not None
-        healthy = ranker.model
-        with_scores(engine, scores)
+        site.faults = ["failing-model"]
         site.now_ms = START_MS + 5
         await site.send(view("mug3"))
         await site.until(lambda: engine.lists.failing)
@@ -216,56 +225,74 @@ def test_a_failing_model_opens_the_breaker_and_pages_say_stale_until_it_is_well(
         assert (answer.degraded, answer.age_ms, answer.model) == ("stale", 30, "ranker@1")
         assert engine.degraded == {("stale", "breaker"): 1}
         assert b'"age_ms":30' in msgspec.json.encode(answer)
-        ranker.model = healthy
+        site.faults = []
         await site.until(lambda: site.scorer.made == 2)
         assert site.scorer.breaker.position == "closed"
         assert engine.decide(PAGE, START_MS + 30).degraded is None
+        assert engine.waited == 0, "no list was made where pages are answered"
 
-    run(engine, test)
+    run(engine, tmp_path, test)
 
 
-def test_a_model_that_pages_would_wait_for_is_counted(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
+def test_a_model_that_is_slow_or_hangs_or_is_killed_is_well_again_afterwards(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    async def at_once(_: Aside, function: Callable[[], Any]) -> Any:
-        return function()
+    monkeypatch.setattr(scorer_module, "_HUNG_S", 0.2)
+    monkeypatch.setattr(scorer_module, "_AGAIN_S", 0.01)
 
+    async def test(site: Site) -> None:
+        scorer = site.scorer
+        for number, fault in enumerate(("stuck-thread", "killed-scorer"), 1):
+            await site.send(view("mug2"))
+            await site.until(lambda number=number: scorer.made == number)
+            replica, failed = scorer._replica, scorer.failures
+            site.faults = [fault]
+            await site.send(view("mug3"))
+            await site.until(lambda failed=failed: scorer.failures > failed)
+            assert engine.decide(PAGE, START_MS).items, "no page waits for it"
+            await site.until(lambda replica=replica: scorer._replica is not replica)
+            site.faults = []
+        await site.until(lambda: scorer.made == 3)
+        assert not engine.lists.failing
+        monkeypatch.setattr(scorer_module, "_HUNG_S", 30.0)
+        replica = scorer._replica
+        site.faults = ["slow-model"]
+        await site.send(view("mug4"))
+        await site.until(lambda: scorer.hangs)
+        assert engine.decide(PAGE, START_MS + 1).degraded == "stale"
+        site.faults = []
+        await site.until(lambda: scorer.made == 4)
+        assert scorer._replica is replica, "one that only was slow goes on"
+
+    run(engine, tmp_path, test)
+
+
+def test_lists_are_made_for_those_who_are_likely_to_come(engine: Engine, tmp_path: Path):
+    likely = engine.likely()[:5]
+
+    async def test(site: Site) -> None:
+        await site.until(lambda: site.scorer.made == len(likely))
+        assert set(engine.lists) == set(likely)
+        await site.send(view("mug2"))
+        await site.until(lambda: site.scorer.made == len(likely) + 1)
+
+    run(engine, tmp_path, test, ahead=len(likely))
+
+
+def test_a_replica_ends_with_its_model_and_with_its_server(engine: Engine, tmp_path: Path):
     async def test(site: Site) -> None:
         await site.send(view("mug2"))
         await site.until(lambda: site.scorer.made == 1)
-        assert site.scorer.waited == 0
-        monkeypatch.setattr(Aside, "call", at_once)
-        await site.send(view("mug2", "s2"))
-        await site.until(lambda: site.scorer.made == 2)
-        assert site.scorer.waited == 1
+        replica = site.scorer._replica
+        assert replica is not None
+        engine.models.ranker = None
+        await site.until(lambda: replica._process.poll() is not None)
+        alone = await Replica.start(Orders(str(tmp_path), None, LIMITS, 0))
+        await alone.listen()
+        alone._writer.close()
+        assert await asyncio.to_thread(alone._process.wait, 30) == 0
 
-    run(engine, test)
-
-
-def test_a_model_that_hangs_is_left_behind(engine: Engine):
-    async def test(site: Site) -> None:
-        ranker = engine.models.ranker
-        assert ranker is not None
-        healthy = ranker.model
-        hung: list[float] = []
-
-        def hang(features: Any) -> Any:
-            hung.append(time.monotonic())
-            time.sleep(0.4)
-            return features[:, 0]
-
-        with_scores(engine, hang)
-        await site.send(view("mug2"))
-        await site.until(lambda: site.scorer.stuck == 1)
-        assert engine.decide(PAGE, START_MS).items, "no page waits for it"
-        assert site.scorer.waited == 0
-        assert engine.decide(PAGE, START_MS).model == "default@1"
-        ranker.model = healthy
-        await site.until(lambda: site.scorer.made == 1)
-        assert time.monotonic() - hung[0] < 0.4, "another thread made the list meanwhile"
-        await site.until(lambda: site.scorer.stuck == 0)
-
-    run(engine, test)
+    run(engine, tmp_path, test)
 
 
 def test_a_list_that_is_behind_for_long_is_stale(engine: Engine):
@@ -414,7 +441,7 @@ def test_strangers_begin_from_the_head_list_of_their_country(engine: Engine):
     assert engine.likely()[:3] == heads
     stranger = RecommendRequest(slot="home", session="new", context=Context(country="GB"), n=5)
     assert engine.decide(stranger, START_MS).model == "default@1"
-    assert list(engine.lists.wanted) == [heads[1], heads[0]]
+    assert list(engine.lists.wanted_heads) == [heads[1], heads[0]]
     engine.prepare(heads[:2], START_MS)
     elsewhere = msgspec.structs.replace(stranger, context=Context(country="DE"))
     for request in (stranger, elsewhere, RecommendRequest(slot="home", n=5)):
@@ -422,8 +449,8 @@ def test_strangers_begin_from_the_head_list_of_their_country(engine: Engine):
         assert (answer.model, answer.tier, answer.degraded) == ("ranker@1", "anonymous", None)
         assert engine.explain(answer.decision).same
     assert engine.lists.reads["anonymous", "fresh"] == 3
-    assert list(engine.lists.wanted) == [heads[2]], "its own is still to be made"
+    assert list(engine.lists.wanted_heads) == [heads[2]], "its own is still to be made"
     engine.decide(stranger, START_MS + HEAD_FADED_MS + 1)
-    assert heads[1] in engine.lists.wanted, "it is made anew while it is read"
+    assert heads[1] in engine.lists.wanted_heads, "it is made anew while it is read"
     known = RecommendRequest(slot="home", session="GB1", context=Context(country="GB"), n=5)
     assert engine.decide(known, START_MS).model == "default@1", "of whom more is known"

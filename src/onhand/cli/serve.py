@@ -61,7 +61,7 @@ def serve(
     from onhand import wiring
 
     try:
-        stopped_by_request = wiring.serve(settings, wiring.load_app(app))
+        stopped_by_request = wiring.serve(settings, app)
     except OSError as error:
         _fail(
             f"Cannot listen on {settings.host}:{settings.port} or use {settings.data}: "

@@ -107,6 +107,8 @@ class Lists:
         """Whether lists cannot be made now: one that is behind is stale at once then."""
         self.wanted: dict[Whom, None] = {}
         """Lists that pages asked for in vain, the latest last."""
+        self.wanted_heads: dict[Whom, None] = {}
+        """The same of head lists."""
         self._entries: OrderedDict[_Key, Entry] = OrderedDict()
 
     def __len__(self) -> int:
@@ -161,6 +163,7 @@ class Lists:
     def put(self, whom: Whom, prepared: Prepared, behind_ms: int = 0) -> None:
         """Swap a list in. `behind_ms` says since when there has been an event after it."""
         self.wanted.pop(whom, None)
+        self.wanted_heads.pop(whom, None)
         self._entries[whom.key] = Entry(whom, prepared, behind_ms)
         self._entries.move_to_end(whom.key)
         while len(self._entries) > self.capacity:
@@ -219,10 +222,11 @@ class Lists:
             self.put(whom, Prepared(listed, as_of, prepared_ms, model), behind_ms)
 
     def _want(self, whom: Whom) -> None:
-        self.wanted.pop(whom, None)
-        self.wanted[whom] = None
-        if len(self.wanted) > WANTED:
-            del self.wanted[next(iter(self.wanted))]
+        wanted = self.wanted_heads if whom.is_head else self.wanted
+        wanted.pop(whom, None)
+        wanted[whom] = None
+        if len(wanted) > WANTED:
+            del wanted[next(iter(wanted))]
 
 
 def likely(state: State, ahead: Iterable[Slot], most: int) -> list[Whom]:

@@ -48,7 +48,8 @@ _APPEND = "INSERT INTO batches (first, count, crc, body) VALUES (?, ?, ?, ?)"
 
 
 class SqliteReader:
-    """The records of a log as they were when this was opened, also beside its one writer."""
+    """The records of a log as they were when this was opened or advanced, also beside its one
+    writer."""
 
     def __init__(self, path: Path) -> None:
         """Open the log at `path`. Raises `LogRefused` where there is none."""
@@ -57,14 +58,17 @@ class SqliteReader:
         try:
             if not path.is_file():
                 raise apsw.CantOpenError("no such file")
-            with closing(self._connect()) as connection:
-                last = connection.execute(_LAST).fetchone()
+            self.advance()
         except apsw.Error as error:
             raise LogRefused(
                 "log_unreadable",
                 f"The log {path} cannot be read ({error}). Name the data folder that it lies in.",
             ) from error
-        self._last = cast("int", last[0]) if last else 0
+
+    def advance(self) -> None:
+        """See what was appended meanwhile. Raises `apsw.Error`."""
+        with closing(self._connect()) as connection:
+            self._last = _last(connection)
 
     @property
     def last(self) -> int:
@@ -272,6 +276,11 @@ def _prepare(connection: apsw.Connection, path: Path) -> int:
             )
             connection.pragma("application_id", _APPLICATION_ID)
             connection.pragma("user_version", FORMAT_VERSION)
+    return _last(connection)
+
+
+def _last(connection: apsw.Connection) -> int:
+    """Return the offset of the last record, 0 when there is none."""
     last = connection.execute(_LAST).fetchone()
     return cast("int", last[0]) if last else 0
 

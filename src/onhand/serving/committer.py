@@ -54,7 +54,6 @@ class Committer:
         metrics: Metrics,
         monitor: LoopMonitor,
         now_ms: Callable[[], int],
-        folding: asyncio.Lock,
         on_folded: Callable[[Sequence[Record]], None],
     ) -> None:
         self._engine = engine
@@ -62,7 +61,6 @@ class Committer:
         self._metrics = metrics
         self._monitor = monitor
         self._now_ms = now_ms
-        self._folding = folding
         self._on_folded = on_folded
         self._queue: deque[_Waiting] = deque()
         self._urgent: deque[_Waiting] = deque()
@@ -189,7 +187,7 @@ class Committer:
         await loop.run_in_executor(self._disk, self._engine.commit, admission)
         self._metrics.commit_seconds.observe(time.perf_counter() - began_s)
         self._metrics.commit_requests.observe(len(group))
-        await self._monitor.take_turns("fold", self._apply(admission, group), self._folding)
+        await self._monitor.take_turns("fold", self._apply(admission, group))
         self._on_folded(admission.records)
 
     def _apply(self, admission: Admission, group: list[_Waiting]) -> Steps[None]:

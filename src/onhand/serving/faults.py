@@ -10,13 +10,15 @@ have. The route is in no table and no document.
 |---|---|
 | `slow-model` | each call of the model takes 2 s |
 | `failing-model` | each call raises |
-| `stuck-thread` | each call hangs until the fault ends |
-| `killed-scorer` | the thread that calls the model ends |
+| `stuck-thread` | each call hangs for ever |
+| `killed-scorer` | the process that calls the model is killed (SIGKILL), in each turn |
 | `slow-disk` | each fsync takes 500 ms |
 | `full-disk` | each write of a log or store finds the disk full |
 | `clock-jump` | the wall clock is an hour ahead, and jumps back at the end |
 """
 
+import os
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -45,7 +47,6 @@ FAULTS: Final = (
 )
 PATH: Final = "/faults/"
 SLOW_MODEL_S: Final = 2.0
-LOOK_S: Final = 0.05
 JUMP_MS: Final = 3_600_000
 
 
@@ -57,9 +58,9 @@ class Faults:
         self._true_ms = now_ms
         self._on: set[str] = set()
 
-    def is_on(self, name: str) -> bool:
-        """Whether a fault is on; any thread may ask."""
-        return name in self._on
+    def on(self) -> list[str]:
+        """Which faults are on."""
+        return sorted(self._on)
 
     def switch(self, name: str, on: bool) -> None:
         """Begin or end a fault. Raises `HttpError` 404 for an unknown one."""
@@ -91,26 +92,26 @@ class Faults:
 
 
 class BreakingModels(ModelStore):
-    """The models of a data folder, which break when a fault is on."""
+    """The models of a data folder, which break when `is_on` says that a fault is on."""
 
-    def __init__(self, folder: Path, faults: Faults) -> None:
+    def __init__(self, folder: Path, is_on: Callable[[str], bool]) -> None:
         super().__init__(folder)
-        self._faults = faults
+        self._is_on = is_on
 
     def load(self, label: str) -> Artefact:
         """Return a model that breaks with the faults. Raises what a sound store raises."""
         artefact = super().load(label)
         model = artefact.model
-        breaking = _BreakingScorer(model.scorer, self._faults)
+        breaking = _BreakingScorer(model.scorer, self._is_on)
         return artefact._replace(model=replace(model, scorer=breaking))
 
 
 @dataclass(frozen=True)
 class _BreakingScorer:
-    """A scorer, and what befalls it; it runs on the thread that scores."""
+    """A scorer, and what befalls it."""
 
     sound: Scorer
-    faults: Faults
+    is_on: Callable[[str], bool]
 
     @property
     def n_features(self) -> int:
@@ -119,13 +120,12 @@ class _BreakingScorer:
 
     def score(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Score, late, or not at all."""
-        is_on = self.faults.is_on
-        if is_on("slow-model"):
+        if self.is_on("slow-model"):
             time.sleep(SLOW_MODEL_S)
-        if is_on("failing-model"):
+        if self.is_on("failing-model"):
             raise RuntimeError("the model fails, for a drill")
-        if is_on("killed-scorer"):
-            raise SystemExit
-        while is_on("stuck-thread"):
-            time.sleep(LOOK_S)
+        if self.is_on("killed-scorer"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        while self.is_on("stuck-thread"):
+            time.sleep(SLOW_MODEL_S)
         return self.sound.score(features)

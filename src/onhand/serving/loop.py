@@ -14,7 +14,6 @@ the page, then the better pages, then taking records other than signals.
 """
 
 import asyncio
-from contextlib import nullcontext
 from time import monotonic, perf_counter
 from typing import Final, TypeVar
 
@@ -35,7 +34,6 @@ PAGE_DELAY_S: Final = 0.015
 """Queueing delay from which pages take the cheaper step of the ladder."""
 INGEST_DELAY_S: Final = 0.02
 """Queueing delay from which records are refused."""
-_NO_LOCK: Final = nullcontext()
 
 
 class LoopMonitor:
@@ -100,18 +98,16 @@ class LoopMonitor:
             for work in sorted(works)
         }
 
-    async def take_turns(self, work: str, steps: Steps[_T], lock: asyncio.Lock | None = None) -> _T:
-        """Do all steps of some `work`, with what else the loop has to do between them; `lock` is
-        held during each stretch."""
+    async def take_turns(self, work: str, steps: Steps[_T]) -> _T:
+        """Do all steps of some `work`, with what else the loop has to do between them."""
         while True:
-            async with lock or _NO_LOCK:
-                began_s = perf_counter()
-                try:
-                    while perf_counter() - began_s < _STRETCH_S:
-                        next(steps)
-                except StopIteration as end:
-                    result: _T = end.value
-                    return result
-                finally:
-                    self.note(work, perf_counter() - began_s)
+            began_s = perf_counter()
+            try:
+                while perf_counter() - began_s < _STRETCH_S:
+                    next(steps)
+            except StopIteration as end:
+                result: _T = end.value
+                return result
+            finally:
+                self.note(work, perf_counter() - began_s)
             await asyncio.sleep(0)

@@ -1,22 +1,22 @@
 """The background scorer: prepared lists follow their visitors' events, behind the page.
 
-    event folded ─▶ mark ─▶ take ─▶ gather ─▶ score ─▶ swap in
-                   bounded  newest  thread,   thread,   loop
-                            first   no fold   breaker
+    event folded ─▶ mark ─▶ take ─▶ a turn of the replica ─▶ swap in
+                   bounded  newest  its own process,         loop
+                            first   breaker
 
 A visitor who is marked again before their turn is one mark: a burst of clicks is one list. The
-gather reads the state, so no fold runs meanwhile (they share a lock; each holds it for about a
-millisecond). The model scores a copy after the lock is given back, and when it hangs its thread is
-left behind. Pages wait for none of this.
+replica (`serving/replica.py`) follows the log in a process of its own, while a model is active. One
+that hangs is killed, one that ended is begun anew. Pages wait for none of this.
 
-After the marks come the lists that pages asked for in vain, then those to make ahead.
+Head lists come first, for they are many visitors'; after the marks come the lists that pages asked
+for in vain, then those to be made by another model, then those of who is likely to come, whom the
+replica knows.
 """
 
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from threading import get_ident
+from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Final
 
@@ -24,10 +24,18 @@ from onhand.contracts.records import Event, Record
 from onhand.contracts.requests import Slot
 from onhand.decision.breaker import Breaker
 from onhand.decision.lists import Whom
-from onhand.decision.prepared import Gathered, Prepared, Ranker, rank
 from onhand.engine import Engine
-from onhand.serving.aside import Aside
 from onhand.serving.metrics import SECONDS, Histogram
+from onhand.serving.replica import (
+    Failed,
+    Gathered,
+    Made,
+    Orders,
+    Replica,
+    ReplicaLost,
+    Turn,
+    unpack,
+)
 from onhand.settings import Settings
 
 __all__ = ["Scorer"]
@@ -37,61 +45,65 @@ _log = logging.getLogger("onhand")
 MARKS: Final = 20_000
 """Visitors that may wait for their turn; beyond it those marked longest ago are dropped."""
 BATCH: Final = 4
-"""Visitors of one turn: the fold waits while their candidates are gathered."""
+"""Visitors of one turn."""
 RECENT_MS: Final = 1_800_000
 """Events older than this, of a log that is caught up with, are nobody's who is here now."""
 _IDLE_S: Final = 0.05
 _BURST_S: Final = 0.2
 """Processor time that may be used at once after quiet: about 400 lists."""
-_STUCK_MOST: Final = 4
-"""Threads that may hang in a model before none is tried any more."""
+_HUNG_S: Final = 3.0
+"""How long a model may take before its replica is killed."""
+_AGAIN_S: Final = 1.0
+"""The pause before a replica that ended is begun anew."""
+_FOLDED_S: Final = 1.0
+"""How long a list waits until the server has folded what the replica has."""
 
 _Mark = tuple[Whom, int, float]
 """Whom for, and since when: epoch ms, and the monotonic clock's seconds (0: not for an event)."""
 
 
 class Scorer:
-    """Makes lists from one task; `lock` is also held by whoever folds."""
+    """Makes lists from one task, by a replica that has `orders`; without them there are none.
+    `faults` says which are on."""
 
     def __init__(
         self,
         engine: Engine,
         settings: Settings,
-        lock: asyncio.Lock,
         now_ms: Callable[[], int],
+        orders: Orders | None = None,
         is_busy: Callable[[], bool] = lambda: False,
+        faults: Callable[[], list[str]] = list,
     ) -> None:
         self._engine = engine
         self._share = settings.scoring_share
-        self._lock = lock
         self._now_ms = now_ms
+        self._orders = orders
         self._is_busy = is_busy
+        self._faults = faults
+        self._replica: Replica | None = None
         self._marks: dict[tuple[Slot, str | None, str | None], _Mark] = {}
-        self._ahead: deque[Whom] = deque()
+        self._again: deque[Whom] = deque()
+        self._ahead = True
         self._wake = asyncio.Event()
-        self._gathering = Aside("gather")
-        self._scoring = Aside("score")
         self._allowance_s = _BURST_S
         self._refilled_s = monotonic()
-        self._paid_s = 0.0
-        self._page_thread = 0
         self._model: str | None = None
-        self._returning: set[asyncio.Task[None]] = set()
         self.breaker = Breaker()
         self.click_seconds = Histogram(SECONDS)
         """From an event that is folded to the list that knows it."""
         self.made = 0
         self.dropped = 0
         self.failures = 0
-        self.waited = 0
-        """Calls of a model on the thread that answers pages: only there would a page wait."""
-        self.stuck = 0
-        """Threads that hang in a model."""
+        self.hangs = False
+        """Whether the model has not answered in time, and may still."""
 
     @property
     def waiting(self) -> int:
         """Lists that wait to be made."""
-        return len(self._marks) + len(self._engine.lists.wanted) + len(self._ahead)
+        lists = self._engine.lists
+        wanted = len(lists.wanted) + len(lists.wanted_heads)
+        return len(self._marks) + wanted + len(self._again)
 
     def follow(self, records: Iterable[Record]) -> None:
         """Mark the visitors of records that were folded."""
@@ -106,65 +118,79 @@ class Scorer:
         if self._marks:
             self._wake.set()
 
-    def prepare_ahead(self, whoms: Iterable[Whom]) -> None:
-        """Make lists for visitors who may come, when there is nothing more urgent."""
-        self._ahead.extend(whoms)
-        self._wake.set()
-
     async def run(self) -> None:
-        """Make lists until cancelled; whatever fails, go on. Pages are answered on this thread."""
-        self._page_thread = get_ident()
-        while True:
-            try:
-                await self._work()
-            except Exception:
-                _log.exception("the scorer failed and begins again")
-                await asyncio.sleep(1)
+        """Make lists until cancelled; whatever fails, go on."""
+        if self._orders is None:
+            return
+        try:
+            while True:
+                try:
+                    await self._work(self._orders)
+                except Exception:
+                    _log.exception("the scorer failed and begins again")
+                    await asyncio.sleep(_AGAIN_S)
+        finally:
+            if self._replica is not None:
+                await self._replica.close()
 
-    async def _work(self) -> None:
+    async def _work(self, orders: Orders) -> None:
         while True:
-            ranker, now_s = self._follow_model(), monotonic()
+            self._follow_model()
+            now_s = monotonic()
             self._refill(now_s)
             if self._allowance_s < 0.0 or self._is_busy():
                 await asyncio.sleep(_IDLE_S / 5)
-                continue
-            if ranker is None or not self._is_due():
+            elif self._model is None:
+                await self._forget()
                 await self._rest(_IDLE_S)
-                continue
-            failing = self.stuck >= _STUCK_MOST or not self.breaker.allows(now_s * 1000)
-            self._engine.lists.failing = failing
-            if failing:
+            elif not self._is_due():
+                await self._rest(_IDLE_S)
+            else:
+                await self._take_turn(orders)
+
+    async def _take_turn(self, orders: Orders) -> None:
+        """Have one turn's lists made, unless the breaker is open."""
+        marks: list[_Mark] = []
+        try:
+            replica = await self._started(orders)
+            self._engine.lists.failing = not self.breaker.allows(monotonic() * 1000)
+            if self._engine.lists.failing:
                 await asyncio.sleep(_IDLE_S)
-                continue
-            await self._make(ranker, self._take())
+                return
+            marks = self._take()
+            await self._make(replica, marks)
+        except ReplicaLost:
+            self._engine.lists.failing = True
+            self._note_failure(marks, "its process ended")
+            await self._forget()
+            await asyncio.sleep(_AGAIN_S)
 
     def _refill(self, now_s: float) -> None:
-        """Let the allowance grow with time, and pay what the threads have used."""
-        used_s = self._gathering.used_s + self._scoring.used_s
-        grown_s = self._share * (now_s - self._refilled_s) - (used_s - self._paid_s)
+        """Let the allowance grow with time."""
+        grown_s = self._share * (now_s - self._refilled_s)
         self._allowance_s = min(self._allowance_s + grown_s, _BURST_S)
-        self._refilled_s, self._paid_s = now_s, used_s
+        self._refilled_s = now_s
 
     def _is_due(self) -> bool:
         """Whether there is a list to make now; those ahead leave half the allowance to others."""
-        if self._marks or self._engine.lists.wanted:
+        lists = self._engine.lists
+        if self._marks or lists.wanted or lists.wanted_heads:
             return True
-        return bool(self._ahead) and self._allowance_s > _BURST_S / 2
+        return (self._ahead or bool(self._again)) and self._allowance_s > _BURST_S / 2
 
-    def _follow_model(self) -> Ranker | None:
-        """Return the active model; when it is another, all lists are to be made by it."""
+    def _follow_model(self) -> None:
+        """Take the active model; when it is another, all lists are to be made by it."""
         ranker = self._engine.models.ranker
         label = None if ranker is None else ranker.label
         if label != self._model:
             self._model, self.breaker = label, Breaker()
             self._engine.lists.failing = False
-            self._ahead.clear()
+            self._again.clear()
             if label is None:
                 self._marks.clear()
             else:
-                self._ahead.extend(self._engine.lists)
-                self._ahead.extend(self._engine.likely())
-        return ranker
+                self._again.extend(self._engine.lists)
+                self._ahead = True
 
     async def _rest(self, seconds: float) -> None:
         self._wake.clear()
@@ -185,70 +211,91 @@ class Scorer:
             self.dropped += 1
 
     def _take(self) -> list[_Mark]:
-        """Take the marks of one turn, the newest first; or else one list that is wanted, or one to
-        make ahead."""
-        wanted = self._engine.lists.wanted
+        """Take the marks of one turn: head lists that are wanted, or the newest, or else one list
+        that is wanted or to be made again; none for those ahead."""
+        lists = self._engine.lists
         taken: list[_Mark] = []
+        while lists.wanted_heads and len(taken) < BATCH:
+            taken.append((lists.wanted_heads.popitem()[0], 0, 0.0))
         while self._marks and len(taken) < BATCH:
             mark = self._marks.popitem()[1]
-            wanted.pop(mark[0], None)
+            lists.wanted.pop(mark[0], None)
             taken.append(mark)
-        if not taken:
-            taken.append((wanted.popitem()[0] if wanted else self._ahead.popleft(), 0, 0.0))
+        if not taken and (lists.wanted or self._again):
+            whom = lists.wanted.popitem()[0] if lists.wanted else self._again.popleft()
+            taken.append((whom, 0, 0.0))
         return taken
 
-    async def _make(self, ranker: Ranker, marks: list[_Mark]) -> None:
-        """Gather, score and swap in the lists of one turn."""
+    async def _started(self, orders: Orders) -> Replica:
+        """Return the replica, begun and ready. Raises `ReplicaLost` when it ends before that."""
+        if self._replica is None:
+            self._ahead = True
+            self._replica = await Replica.start(orders)
+            await self._replica.listen()
+        return self._replica
+
+    async def _forget(self) -> None:
+        """End a replica that hangs, has ended, or is of no use any more."""
+        lost, self._replica = self._replica, None
+        if lost is not None:
+            await lost.close()
+
+    async def _make(self, replica: Replica, marks: list[_Mark]) -> None:
+        """Have the lists of one turn made, and swap them in. Raises `ReplicaLost`."""
         whoms = [whom for whom, _, _ in marks]
-        async with self._lock:
-            now_ms = self._now_ms()
-            gathered = await self._gathering.call(
-                lambda: self._engine.gather(ranker, whoms, now_ms)
-            )
-        began_s = monotonic()
-        try:
-            async with asyncio.timeout(self.breaker.rule.timeout_ms / 1000):
-                lists = await self._scoring.call(lambda: self._rank(ranker, gathered))
-        except Exception as error:
-            self._note_failure(ranker, marks, error)
-            return
+        now_ms = self._now_ms()
+        replica.send(Turn(whoms, now_ms, self._faults()))
+        said = await replica.listen()
+        if isinstance(said, Gathered):
+            try:
+                async with asyncio.timeout(self.breaker.rule.timeout_ms / 1000):
+                    said = await replica.listen()
+            except TimeoutError:
+                self._note_failure(marks, "it takes too long")
+                await self._let_end(replica)
+                return
+        if isinstance(said, Made):
+            self._allowance_s -= said.used_s
+            self._ahead = self._ahead and bool(said.whoms)
+            self.breaker.succeed(said.model_s * 1000, monotonic() * 1000)
+            await self._swap_in(said, marks or [(whom, 0, 0.0) for whom in said.whoms], now_ms)
+        elif isinstance(said, Failed):
+            self._allowance_s -= said.used_s
+            self._note_failure(marks, said.why)
+
+    async def _swap_in(self, made: Made, marks: list[_Mark], now_ms: int) -> None:
+        """Put lists in, once the server has folded what the replica had: it reads what is durable,
+        which may be a moment ahead."""
+        until_s = monotonic() + _FOLDED_S
+        while self._engine.offset < made.as_of:
+            if monotonic() > until_s:
+                return
+            await asyncio.sleep(0.001)
         ended_s = monotonic()
-        self.breaker.succeed((ended_s - began_s) * 1000, ended_s * 1000)
-        for (whom, _, since_s), prepared in zip(marks, lists, strict=True):
-            key = (whom.slot, whom.session, whom.user)
-            again = self._marks.get(key)
+        for (whom, _, since_s), prepared in zip(marks, unpack(made, now_ms), strict=False):
+            again = self._marks.get((whom.slot, whom.session, whom.user))
             self._engine.lists.put(whom, prepared, again[1] if again is not None else 0)
             self.made += 1
             if since_s:
                 self.click_seconds.observe(ended_s - since_s)
 
-    def _rank(self, ranker: Ranker, gathered: Sequence[Gathered]) -> list[Prepared]:
-        """Ask the model, and count it where pages wait for that."""
-        self.waited += get_ident() == self._page_thread
-        return rank(ranker, gathered)
+    async def _let_end(self, replica: Replica) -> None:
+        """Wait for a model that takes too long, whose answer comes too late. Raises `ReplicaLost`
+        where it hangs."""
+        self.hangs = self._engine.lists.failing = True
+        try:
+            async with asyncio.timeout(_HUNG_S):
+                await replica.listen()
+        except TimeoutError:
+            raise ReplicaLost from None
+        finally:
+            self.hangs = False
 
-    def _note_failure(self, ranker: Ranker, marks: list[_Mark], error: Exception) -> None:
-        """Count a failure, leave a thread that hangs, and keep the marks of events for later."""
+    def _note_failure(self, marks: list[_Mark], why: str) -> None:
+        """Count a failure, and keep the marks of events for later."""
         self.failures += 1
         self.breaker.fail(monotonic() * 1000)
-        if isinstance(error, TimeoutError):
-            self._leave_thread()
-        why = str(error) or type(error).__name__
-        _log.error("model %s failed (%s); breaker: %s", ranker.label, why, self.breaker.position)
+        _log.error("model %s failed (%s); breaker: %s", self._model, why, self.breaker.position)
         for whom, now_ms, now_s in reversed(marks):
             if now_s:
                 self._mark(whom, now_ms, now_s)
-
-    def _leave_thread(self) -> None:
-        """Count the thread as stuck until it comes back."""
-        self.stuck += 1
-        stuck, self._scoring = self._scoring, Aside("score")
-        self._paid_s -= stuck.used_s
-
-        async def come_back() -> None:
-            await stuck.call(lambda: None)
-            stuck.leave()
-            self.stuck -= 1
-
-        self._returning.add(task := asyncio.create_task(come_back()))
-        task.add_done_callback(self._returning.discard)

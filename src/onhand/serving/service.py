@@ -34,6 +34,7 @@ from onhand.serving.loop import INGEST_DELAY_S, SCORING_DELAY_S, LoopMonitor
 from onhand.serving.memory import Memory
 from onhand.serving.metrics import Metrics
 from onhand.serving.problems import not_ready
+from onhand.serving.replica import Orders
 from onhand.serving.scorer import Scorer
 from onhand.settings import Settings
 from onhand.state.operations import WATERMARK
@@ -89,6 +90,7 @@ class Service:
         letters: DeadLetterStore | None = None,
         keys: KeyFile | None = None,
         faults: Faults | None = None,
+        replica: Orders | None = None,
     ) -> None:
         self.faults = faults
         self.engine = engine
@@ -114,12 +116,16 @@ class Service:
         self.refused = 0
         """Requests to write that were refused for want of time."""
         self.monitor = monitor = LoopMonitor()
-        folding = asyncio.Lock()
         self.scorer = Scorer(
-            engine, settings, folding, now_ms, lambda: monitor.delay_s > SCORING_DELAY_S
+            engine,
+            settings,
+            now_ms,
+            replica,
+            lambda: monitor.delay_s > SCORING_DELAY_S,
+            list if faults is None else faults.on,
         )
         self._committer = Committer(
-            engine, settings, self.metrics, self.monitor, now_ms, folding, self.scorer.follow
+            engine, settings, self.metrics, self.monitor, now_ms, self.scorer.follow
         )
         self._progress = (0, 0)
         self._stopping = False
@@ -146,6 +152,7 @@ class Service:
         writer, *others = self._tasks
         for each in others:
             each.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
         await writer
         if self._keeper is not None:
             await self._keeper.close()
@@ -394,7 +401,7 @@ class Service:
         metrics.gauges |= {
             "onhand_prepared_lists": ("Lists that are kept.", lambda: len(lists)),
             "onhand_scoring_queue": ("Lists that wait to be made.", lambda: scorer.waiting),
-            "onhand_scoring_stuck": ("Threads that hang in a model.", lambda: scorer.stuck),
+            "onhand_scoring_stuck": ("1 while a model hangs.", lambda: float(scorer.hangs)),
             "onhand_model_breaker_open": (
                 "1 while the model is not asked.",
                 lambda: float(scorer.breaker.position != "closed"),
@@ -402,15 +409,15 @@ class Service:
         }
         metrics.counters["onhand_scoring"] = (
             "Lists by what became of them: made, dropped (too many waited), failed (a turn of "
-            "the model), left (for want of room); and waited: calls of the model that pages waited "
-            "for, which there is no way to make.",
+            "the model), left (for want of room); and waited: made on the thread that answers "
+            "pages, which there is no way to ask for.",
             "outcome",
             lambda: {
                 "made": scorer.made,
                 "dropped": scorer.dropped,
                 "failed": scorer.failures,
                 "left": lists.left,
-                "waited": scorer.waited,
+                "waited": self.engine.waited,
             },
         )
 

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -18,6 +19,7 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
+from onhand.contracts.models import DEFAULT, ModelEntry
 from onhand.contracts.records import Event
 from onhand.log.sqlite import SqliteReader
 from onhand.offline.shop.server import HOST, Server, ServerError, free_port
@@ -36,6 +38,9 @@ USUALLY: Final = 0.02
 """A second is as before when no more than this share more is degraded than ever was before."""
 SETTLE_S: Final = 3.0
 """The first seconds of a run, which a healthy time is not taken from."""
+
+LISTS_S: Final = 60.0
+"""How long the first list may take."""
 
 _decode: Final = msgspec.json.Decoder(Second | Total).decode
 
@@ -173,6 +178,7 @@ def run_sale(
     environment = {"ONHAND_FAULTS": "true"} if switched is not None else None
     with Server(folder, free_port(0), log, environment) as server:
         server.wait_ready()
+        _wait_for_lists(server)
         marks = [fault.at_s, fault.end_s, *marks_s] if fault is not None else []
         way = (front.connections, front.waits_s)
         orders = Orders(server.port, shop, list(phases), seed, marks, *way)
@@ -289,21 +295,34 @@ def _switch(server: Server, fault: Fault, now_s: int) -> None:
         raise ServerError(f"the server answered {status} to a fault's switch")
 
 
+def _wait_for_lists(server: Server) -> None:
+    """Return when lists are made behind the page, where a model is active: no shop opens a sale in
+    the second in which its server starts."""
+    models = msgspec.json.decode(_get(server, "/v1/models"), type=list[ModelEntry])
+    if any(each.active and each.model != DEFAULT for each in models):
+        until_s = time.monotonic() + LISTS_S
+        while not _count_behind(server).get("made") and time.monotonic() < until_s:
+            time.sleep(0.2)
+
+
 def _count_behind(server: Server) -> dict[str, int]:
     """The server's own counts of its prepared lists, added up over other labels."""
-    connection = HTTPConnection(HOST, server.port, timeout=10)
-    try:
-        connection.request("GET", "/metrics")
-        text = connection.getresponse().read().decode()
-    except (OSError, HTTPException) as error:
-        raise ServerError(f"the server's counts could not be read: {error}") from error
-    finally:
-        connection.close()
     counts: dict[str, int] = {}
-    for labels, count in BEHIND.findall(text):
+    for labels, count in BEHIND.findall(_get(server, "/metrics").decode()):
         name = LABEL.findall(labels)[0]
         counts[name] = counts.get(name, 0) + int(float(count))
     return counts
+
+
+def _get(server: Server, path: str) -> bytes:
+    connection = HTTPConnection(HOST, server.port, timeout=10)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().read()
+    except (OSError, HTTPException) as error:
+        raise ServerError(f"the server did not answer {path}: {error}") from error
+    finally:
+        connection.close()
 
 
 def _start_again(folder: Path, log: Path, last_offset: int) -> None:

@@ -1,0 +1,112 @@
+"""The process that ranks for a server: see `serving.replica`, which begins it.
+
+python -m onhand.replica SOCKET
+"""
+
+import gc
+import logging
+import os
+import socket
+import sys
+from collections import deque
+from pathlib import Path
+from time import perf_counter, process_time
+from typing import Final
+
+from onhand import wiring
+from onhand.contracts.requests import Slot
+from onhand.decision.lists import Whom, likely
+from onhand.decision.prepared import Ranker, gather, make_scratch, rank
+from onhand.log.sqlite import SqliteReader
+from onhand.past import Past
+from onhand.retrieval.sight import find_visitor, sight_of
+from onhand.serving.replica import Failed, Gathered, Made, Orders, Ready, Turn, frame, pack, read
+
+__all__ = ["Follower", "main"]
+
+AHEAD: Final = 4
+"""Lists of a turn that asks for none."""
+
+
+class Follower:
+    """The state of a data folder, and the model that is active there."""
+
+    def __init__(self, orders: Orders) -> None:
+        folder = Path(orders.data)
+        app = wiring.load_app(Path(orders.app) if orders.app else None)
+        self._faults: set[str] = set()
+        is_on = self._faults.__contains__ if orders.faults else None
+        self._models = wiring.open_models(folder, app, is_on)
+        self._slots_ahead: list[Slot] = [slot for slot, rule in app.slots.items() if rule.ahead]
+        self._most = orders.lists
+        self._ahead: deque[Whom] = deque()
+        self._ahead_of: Ranker | None = None
+        self._log = SqliteReader(folder / "log.db")
+        past = Past(self._log, folder / "checkpoints", app.features, orders.limits)
+        self._state = past.at(self._log.last)
+        self._sight = sight_of(self._state)
+        self._scratch = make_scratch(self._state)
+        self.follow()
+
+    def follow(self) -> None:
+        """Fold what was appended to the log since."""
+        self._log.advance()
+        for batch in self._log.read(self._state.offset):
+            self._state.apply(batch.records, batch.last)
+        self._models.follow(self._state.controls)
+        if self._ahead_of is not self._models.ranker:
+            self._ahead_of = self._models.ranker
+            self._ahead = deque(likely(self._state, self._slots_ahead, self._most))
+
+    def take(self, turn: Turn, channel: socket.socket) -> Made | Failed:
+        """Make the lists of a turn; tell `channel` when the model begins."""
+        began_s = process_time()
+        self._faults.clear()
+        self._faults.update(turn.faults)
+        self.follow()
+        ranker = self._models.ranker
+        whoms = turn.whoms or [self._ahead.popleft() for _ in range(min(AHEAD, len(self._ahead)))]
+        if ranker is None or not whoms:
+            return Made(self._state.offset, "", [], [], 0.0, process_time() - began_s)
+        try:
+            visitors = [find_visitor(self._state, whom.request()) for whom in whoms]
+            gathered = [
+                gather(self._state, self._sight, ranker, visitor, turn.now_ms, self._scratch)
+                for visitor in visitors
+            ]
+            channel.sendall(frame(Gathered()))
+            scoring_s = perf_counter()
+            lists = pack(rank(ranker, gathered))
+            model_s, used_s = perf_counter() - scoring_s, process_time() - began_s
+            return Made(self._state.offset, ranker.label, whoms, lists, model_s, used_s)
+        except Exception as error:
+            return Failed(str(error) or type(error).__name__, process_time() - began_s)
+
+
+def _stand_back() -> None:
+    """Take only the time that nobody else wants, and none of the first processor: the system moves
+    no thread to one that is not idle, not even from behind another to where only this one runs."""
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    processors = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, processors[1:] or processors)
+
+
+def main() -> None:
+    """Follow the orders of a server until it is gone."""
+    _stand_back()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s replica: %(message)s")
+    with socket.socket(fileno=int(sys.argv[1])) as channel:
+        orders = read(channel, Orders)
+        if orders is None:
+            return
+        wiring.warm_pages()
+        follower = Follower(orders)
+        gc.collect()
+        gc.freeze()  # the state is for good: collections need not walk it
+        channel.sendall(frame(Ready()))
+        while (turn := read(channel, Turn)) is not None:
+            channel.sendall(frame(follower.take(turn, channel)))
+
+
+if __name__ == "__main__":
+    main()

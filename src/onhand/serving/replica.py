@@ -1,0 +1,185 @@
+"""The scorer's replica: a process that follows the log and ranks, so that pages share neither
+interpreter nor processor caches with a model.
+
+    server                      replica
+    Orders                ──▶   load the model and the newest checkpoint, fold the log
+                          ◀──   Ready
+    Turn(whoms, now_ms)   ──▶   fold what came since, gather candidates
+                          ◀──   Gathered
+                                score them
+                          ◀──   Made, or Failed
+
+It reads the log only, so it may be killed at any moment; it ends when its server does. A frame is
+the length of a message, 4 bytes, and the message in MessagePack.
+"""
+
+import asyncio
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Final, TypeAlias, TypeVar
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+
+from onhand.decision.lists import Whom
+from onhand.decision.prepared import Prepared
+from onhand.retrieval.listed import Listed
+from onhand.state.state import Limits
+
+__all__ = ["Failed", "Gathered", "Made", "Orders", "Ready", "Replica", "ReplicaLost", "Turn",
+           "frame", "pack", "read"]  # fmt: skip
+
+LENGTH_BYTES: Final = 4
+_M = TypeVar("_M", bound=Struct)
+
+
+class Orders(Struct, frozen=True):
+    """What a replica follows: a data folder, with the app of a Python file and the server's own
+    limits, so that rows have the same numbers."""
+
+    data: str
+    app: str | None
+    limits: Limits
+    lists: int
+    """How many lists the server keeps."""
+    faults: bool = False
+    """Whether its model may break."""
+
+
+class Ready(Struct, frozen=True, tag="ready"):
+    """The log is folded."""
+
+
+class Turn(Struct, frozen=True):
+    """Visitors to make lists for, as of the log's end, none for the next of those who are likely to
+    come; and which faults are on."""
+
+    whoms: list[Whom]
+    now_ms: int
+    faults: list[str] = []
+
+
+class Gathered(Struct, frozen=True, tag="gathered"):
+    """Their candidates are found: the model begins now."""
+
+
+class Made(Struct, frozen=True, tag="made"):
+    """The lists of a turn, none where there is nobody left to make one for: each its rows, scores
+    and sources, one column behind the other. `model_s` is what the model took, `used_s` the
+    processor's time of the whole turn."""
+
+    as_of: int
+    model: str
+    whoms: list[Whom]
+    lists: list[bytearray]
+    model_s: float
+    used_s: float
+
+
+class Failed(Struct, frozen=True, tag="failed"):
+    """The model gave nothing to make lists of."""
+
+    why: str
+    used_s: float
+
+
+Message: TypeAlias = Ready | Gathered | Made | Failed
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decode: Final = msgspec.msgpack.Decoder(Message).decode
+
+
+class ReplicaLost(Exception):
+    """The replica has ended."""
+
+
+def frame(message: Struct) -> bytes:
+    """Return the bytes of a message."""
+    body = _encode(message)
+    return len(body).to_bytes(LENGTH_BYTES, "big") + body
+
+
+def read(channel: socket.socket, kind: type[_M]) -> _M | None:
+    """Return the next message, None where there will be none any more."""
+    head = channel.recv(LENGTH_BYTES, socket.MSG_WAITALL)
+    if len(head) < LENGTH_BYTES:
+        return None
+    body = channel.recv(int.from_bytes(head, "big"), socket.MSG_WAITALL)
+    return msgspec.msgpack.decode(body, type=kind)
+
+
+def pack(prepared: Sequence[Prepared]) -> list[bytearray]:
+    """Return lists as `Made` has them."""
+    return [bytearray(b"".join(column.tobytes() for column in each.listed)) for each in prepared]
+
+
+def unpack(made: Made, now_ms: int) -> list[Prepared]:
+    """Return the lists that were made at a moment."""
+    return [Prepared(_listed(body), made.as_of, now_ms, made.model) for body in made.lists]
+
+
+def _listed(body: bytearray) -> Listed:
+    count = len(body) // 9
+    return Listed(
+        np.frombuffer(body, np.int32, count),
+        np.frombuffer(body, np.float32, count, 4 * count),
+        np.frombuffer(body, np.int8, count, 8 * count),
+    )
+
+
+class Replica:
+    """The server's end of a replica."""
+
+    def __init__(
+        self,
+        process: "subprocess.Popen[bytes]",
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        self._process = process
+        self._reader = reader
+        self._writer = writer
+
+    @classmethod
+    async def start(cls, orders: Orders) -> "Replica":
+        """Begin a replica; what it says first is that it is ready."""
+        ours, theirs = socket.socketpair()
+        command = [sys.executable, "-m", "onhand.replica", str(theirs.fileno())]
+
+        def begin() -> "subprocess.Popen[bytes]":
+            return subprocess.Popen(  # noqa: S603 (our own module)
+                command,
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,  # Ctrl-C is for the server, whose end it follows
+            )
+
+        with theirs:
+            try:
+                process = await asyncio.to_thread(begin)
+            except BaseException:
+                ours.close()
+                raise
+        replica = cls(process, *await asyncio.open_connection(sock=ours))
+        replica.send(orders)
+        return replica
+
+    def send(self, message: Orders | Turn) -> None:
+        """Have it do something."""
+        self._writer.write(frame(message))
+
+    async def listen(self) -> Message:
+        """Return what it says next. Raises `ReplicaLost`."""
+        try:
+            head = await self._reader.readexactly(LENGTH_BYTES)
+            return _decode(await self._reader.readexactly(int.from_bytes(head, "big")))
+        except (OSError, asyncio.IncompleteReadError):
+            raise ReplicaLost from None
+
+    async def close(self) -> None:
+        """End it at once: it has nothing to lose."""
+        self._writer.close()
+        self._process.kill()
+        await asyncio.to_thread(self._process.wait)
