@@ -14,6 +14,7 @@ from time import perf_counter, process_time
 from typing import Final
 
 from onhand import wiring
+from onhand.contracts.errors import OnhandError, Refused
 from onhand.contracts.requests import Slot
 from onhand.decision.lists import Whom, likely
 from onhand.decision.prepared import Ranker, gather, make_scratch, rank
@@ -34,6 +35,8 @@ class Follower:
     def __init__(self, orders: Orders) -> None:
         folder = Path(orders.data)
         app = wiring.load_app(Path(orders.app) if orders.app else None)
+        if app.features.version != orders.features:
+            raise Refused("app_changed", f"{orders.app} has changed. Start the server again.")
         self._faults: set[str] = set()
         is_on = self._faults.__contains__ if orders.faults else None
         self._models = wiring.open_models(folder, app, is_on)
@@ -100,7 +103,10 @@ def main() -> None:
         if orders is None:
             return
         wiring.warm_pages()
-        follower = Follower(orders)
+        try:
+            follower = Follower(orders)
+        except OnhandError as error:
+            sys.exit(error.message)
         gc.collect()
         gc.freeze()  # the state is for good: collections need not walk it
         channel.sendall(frame(Ready()))

@@ -184,6 +184,7 @@ def _build_service(settings: Settings, keys: KeyFile, app: Path | None) -> Servi
         replica=Orders(
             settings.data,
             None if app is None else str(app),
+            opened.engine.features.version,
             Limits(),
             opened.engine.lists.capacity,
             faults is not None,

@@ -30,7 +30,7 @@ from onhand.ranking.card import Card, Data, Quality
 from onhand.ranking.model import Linear, Model
 from onhand.retrieval.listed import NO_LIST, Listed
 from onhand.serving import scorer as scorer_module
-from onhand.serving.replica import Orders, Replica
+from onhand.serving.replica import Orders, Replica, ReplicaLost
 from onhand.serving.scorer import Scorer
 from onhand.settings import Settings
 from onhand.state.state import Limits
@@ -83,7 +83,7 @@ class Site:
             engine,
             Settings(scoring_share=1.0),
             lambda: self.now_ms,
-            Orders(str(folder), None, LIMITS, ahead, faults=True),
+            Orders(str(folder), None, engine.features.version, LIMITS, ahead, faults=True),
             faults=lambda: self.faults,
         )
         self.scorer.breaker = Breaker(QUICK)
@@ -287,10 +287,15 @@ def test_a_replica_ends_with_its_model_and_with_its_server(engine: Engine, tmp_p
         assert replica is not None
         engine.models.ranker = None
         await site.until(lambda: replica._process.poll() is not None)
-        alone = await Replica.start(Orders(str(tmp_path), None, LIMITS, 0))
-        await alone.listen()
-        alone._writer.close()
-        assert await asyncio.to_thread(alone._process.wait, 30) == 0
+        for version, status in ((engine.features.version, 0), ("of another app", 1)):
+            alone = await Replica.start(Orders(str(tmp_path), None, version, LIMITS, 0))
+            if status:
+                with pytest.raises(ReplicaLost):
+                    await alone.listen()
+            else:
+                await alone.listen()
+            alone._writer.close()
+            assert await asyncio.to_thread(alone._process.wait, 30) == status
 
     run(engine, tmp_path, test)
 

@@ -42,6 +42,8 @@ class Orders(Struct, frozen=True):
 
     data: str
     app: str | None
+    features: str
+    """The version of the app's features: the file may have changed since the server read it."""
     limits: Limits
     lists: int
     """How many lists the server keeps."""
@@ -146,7 +148,7 @@ class Replica:
     async def start(cls, orders: Orders) -> "Replica":
         """Begin a replica; what it says first is that it is ready."""
         ours, theirs = socket.socketpair()
-        command = [sys.executable, "-m", "onhand.replica", str(theirs.fileno())]
+        command = [sys.executable, "-P", "-m", "onhand.replica", str(theirs.fileno())]
 
         def begin() -> "subprocess.Popen[bytes]":
             return subprocess.Popen(  # noqa: S603 (our own module)
