@@ -11,7 +11,6 @@ up anew.
 
 import math
 import re
-from collections.abc import Iterable
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Final
@@ -51,15 +50,25 @@ def price_band(price: float) -> int:
 
 def item_words(item: Item, band: int) -> dict[str, float]:
     """Return the words of an item with their weights; `band` is its price's, 0 unknown."""
-    words = dict.fromkeys(_words(" ".join(item.tags)), _LEVEL_WEIGHT)
-    words |= dict.fromkeys(_words(item.category), _LEVEL_WEIGHT)
-    levels = item.category.split("/") if item.category else []
-    words |= {"/" + "/".join(levels[: at + 1]): 1.0 for at in range(len(levels))}
+    words = dict.fromkeys(_words(" ".join(item.tags)), _LEVEL_WEIGHT) if item.tags else {}
+    words |= _category_words(item.category)
     words |= dict.fromkeys(_words(item.title), 1.0)
-    words |= dict.fromkeys(_words(item.brand), 1.0)
+    words |= _brand_words(item.brand)
     if band:
         words[f"price {band}"] = _BAND_WEIGHT
     return words
+
+
+@lru_cache(8_192)
+def _category_words(category: str) -> dict[str, float]:
+    words = dict.fromkeys(_words(category), _LEVEL_WEIGHT)
+    levels = category.split("/") if category else []
+    return words | {"/" + "/".join(levels[: at + 1]): 1.0 for at in range(len(levels))}
+
+
+@lru_cache(8_192)
+def _brand_words(brand: str) -> dict[str, float]:
+    return dict.fromkeys(_words(brand), 1.0)
 
 
 def query_words(query: str) -> dict[str, float]:
@@ -69,15 +78,19 @@ def query_words(query: str) -> dict[str, float]:
 
 def pack(words: dict[str, float]) -> list[int]:
     """Return the vector of weighted words as eight integers of eight bytes each."""
-    hashes = np.array([signs(word) for word in words], np.int64)
-    packed: list[int] = _pack(hashes, np.array(list(words.values()), np.float64)).tolist()
+    count = len(words)
+    hashes = np.fromiter(map(signs, words), np.int64, count)
+    weights = np.fromiter(words.values(), np.float64, count)
+    packed: list[int] = _pack(hashes, weights).tolist()
     return packed
 
 
-def _words(text: str) -> Iterable[str]:
-    """Yield the words of two letters and more, in lower case, those with a plural's s without."""
-    for word in _WORD.findall(text.lower()):
-        yield word[:-1] if len(word) > 3 and word[-1] == "s" else word
+def _words(text: str) -> list[str]:
+    """Return the words of two letters and more, in lower case, those with a plural's s without."""
+    return [
+        word[:-1] if len(word) > 3 and word[-1] == "s" else word
+        for word in _WORD.findall(text.lower())
+    ]
 
 
 @lru_cache(65_536)

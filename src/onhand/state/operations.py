@@ -6,6 +6,7 @@ numbers here, in record order, and what visitors never read on the hot path (cat
 flag names, controls) is applied at once.
 """
 
+from struct import pack_into
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -156,8 +157,10 @@ def _in_order(state: "State", records: "Iterator[Record]") -> "Iterator[Record]"
 
 
 def as_rows(flat: list[int]) -> NDArray[np.int64]:
-    """Return flat operations as rows, (n, 11) int64."""
-    return np.array(flat, np.int64).reshape(-1, WIDTH)
+    """Return flat operations as rows, (n, 11) int64. NumPy takes twice as long to read a list."""
+    rows = np.empty((len(flat) // WIDTH, WIDTH), np.int64)
+    pack_into(f"{len(flat)}q", rows.data, 0, *flat)
+    return rows
 
 
 def fact(kind: int, item: int, time_ms: int, value: int) -> tuple[int, ...]:
