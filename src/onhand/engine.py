@@ -69,6 +69,7 @@ from onhand.retrieval.pool import make_pool
 from onhand.retrieval.sight import find_visitor, sight_of
 from onhand.state.barriers import REASONS
 from onhand.state.lateness import Held
+from onhand.state.operations import session_name
 from onhand.state.state import Arrays, Dump, Limits, State
 from onhand.steps import STEP_RECORDS, Steps, finish
 
@@ -412,12 +413,14 @@ class Engine:
 
     def _find_head(self, request: RecommendRequest) -> Entry | None:
         """Return the list for visitors of whom no more is known than of this one."""
-        if request.item is not None:
+        state = self._state
+        session = state.sessions.rows.get(session_name(request.session, request.user), 0)
+        if request.item is not None or state.session.interactions.item(session):
             return None
-        visitor = find_visitor(self._state, request)
-        if find_tier(self._state, visitor) > 0:
+        visitor = find_visitor(state, request)
+        if find_tier(state, visitor) > 0:
             return None
-        country = self._state.countries.names[visitor.country] if visitor.country else None
+        country = state.countries.names[visitor.country] if visitor.country else None
         return self.lists.find_head(request.slot, country)
 
     def _note_list(

@@ -122,13 +122,15 @@ class Lists:
     def find(self, request: RecommendRequest) -> Entry | None:
         """Return the list for a page, of its session or else of its user; None where there is
         none."""
-        for of_user in (False, True):
-            whom = audience(request, of_user)
-            entry = None if whom.is_head else self._entries.get(whom.key)
-            if entry is not None and entry.whom.item == request.item:
-                self._entries.move_to_end(whom.key)
-                return entry
-        return None
+        slot, entries, entry = request.slot, self._entries, None
+        if request.session is not None:
+            entry = entries.get((slot, request.session, None, None))
+        if request.user is not None and (entry is None or entry.whom.item != request.item):
+            entry = entries.get((slot, None, request.user, None))
+        if entry is None or entry.whom.item != request.item:
+            return None
+        entries.move_to_end(entry.whom.key)
+        return entry
 
     def find_head(self, slot: Slot, country: str | None) -> Entry | None:
         """Return the list for those of whom no more than the country is known, else that for all;
@@ -144,6 +146,8 @@ class Lists:
 
     def want(self, request: RecommendRequest) -> None:
         """Ask for the lists that a page looked for in vain: its session's, its user's."""
+        if len(self.wanted) >= WANTED:
+            return
         for whom in {audience(request), audience(request, request.user is not None)}:
             entry = self._entries.get(whom.key)
             if entry is None or entry.whom.item != whom.item:
@@ -224,9 +228,8 @@ class Lists:
     def _want(self, whom: Whom) -> None:
         wanted = self.wanted_heads if whom.is_head else self.wanted
         wanted.pop(whom, None)
-        wanted[whom] = None
-        if len(wanted) > WANTED:
-            del wanted[next(iter(wanted))]
+        if len(wanted) < WANTED:
+            wanted[whom] = None
 
 
 def likely(state: State, ahead: Iterable[Slot], most: int) -> list[Whom]:
