@@ -26,7 +26,7 @@ check: setup  ## lint, format, types, layers
 
 test: setup  ## check, then every test
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync check kernels
-	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 kernels: setup
 	@echo "Compiling kernels (a minute or two, once a version) ..."
