@@ -272,6 +272,7 @@ class Service:
     async def _load_and_write(self) -> None:
         try:
             await self._warm_up()
+            gc.disable()  # a load makes no cycles, and a collection walks all that it has made
             await asyncio.to_thread(self.engine.load, self._note_progress)
         except _StoppedLoadingError:
             return
@@ -283,6 +284,8 @@ class Service:
             _log.exception("the log could not be loaded")
             self.on_failure()
             return
+        finally:
+            gc.enable()
         gc.collect()
         gc.freeze()  # the state is for good: collections need not walk it
         gc.set_threshold(_YOUNG_OBJECTS)
