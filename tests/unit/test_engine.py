@@ -47,6 +47,12 @@ def test_a_page_is_full_for_a_stranger(engine: Engine):
     assert answer.items[0].id == "mug11", "of items nobody has touched the newest comes first"
 
 
+def test_who_says_nothing_of_themselves_is_not_a_user_of_that_name(engine: Engine):
+    engine.ingest([Event("view", user="None", item="mug1", time=START_MS)], START_MS)
+    assert engine.recommend("home", now_ms=START_MS).tier == "anonymous"
+    assert engine.recommend("home", user="None", now_ms=START_MS).tier == "content"
+
+
 def test_one_click_changes_the_next_answer(engine: Engine):
     for number in range(5):
         session = f"other{number}"

@@ -61,8 +61,10 @@ def cents(price: float) -> int:
 
 
 def session_name(session: str | None, user: str | None) -> str:
-    """Return the session's name; a user without one has a session of their own."""
-    return session if session is not None else f"\0{user}"
+    """Return the session's name; a user without one has a session of their own, nobody has none."""
+    if session is None:
+        return f"\0{user}" if user is not None else ""
+    return session
 
 
 def operations(state: "State", records: "Iterable[Record]") -> NDArray[np.int64]:
