@@ -159,7 +159,9 @@ class Visitors(Names):
         last touched, in any unit that grows."""
         self.departures += 1
         leaving = max(1, self.capacity // 64)
-        oldest = np.argsort(touched[1 : len(self.names)], kind="stable")[:leaving] + 1
+        when = touched[1 : len(self.names)]
+        among = np.flatnonzero(when <= np.partition(when, leaving - 1)[leaving - 1])
+        oldest = among[np.argsort(when[among], kind="stable")[:leaving]] + 1
         self.free = oldest[::-1].tolist()
         self.left = {row: self.names[row] for row in self.free}
         for name in self.left.values():
