@@ -15,7 +15,8 @@ from onhand.log.memory import MemoryLog
 from onhand.serving.memory import Memory
 from onhand.state.state import BYTES_AHEAD, ROWS_AHEAD, Limits, State
 
-WORDS = 1 << 21
+WORDS = 1 << 23
+"""64 MiB: of smaller arrays the allocator may have memory left that was touched before."""
 SMALL = Limits(items=100, users=100, sessions=100, pairs=64)
 
 

@@ -1,6 +1,7 @@
 """The application in-process: what it answers when things below it fail."""
 
 import asyncio
+import logging
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -266,6 +267,8 @@ def test_a_checkpoint_is_taken_after_so_many_records(tmp_path: Path) -> None:
 def test_a_checkpoint_that_fails_stops_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.WARNING)
+
     async def test(site: Site) -> None:
         for broken in ("room", "snapshot", "save"):
             with monkeypatch.context() as patch:

@@ -69,7 +69,9 @@ def ask(
     """Send a request; what is heard of it."""
     heard: list[tuple[int, bytes]] = []
     request = b"GET / HTTP/1.1\r\n\r\n"
-    lines.send(request, lambda *answer: heard.append(answer), until_s, of_page=of_page)
+    lines.send(
+        request, lambda status, body, _: heard.append((status, body)), until_s, of_page=of_page
+    )
     return heard
 
 
