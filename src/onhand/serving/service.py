@@ -46,9 +46,10 @@ _log = logging.getLogger("onhand")
 _LAG_EVERY_S = 0.02
 _LOOK_EVERY_S = 1.0
 _GROW_EVERY_S = 0.25
-_YOUNG_OBJECTS: Final = 5_000
-"""Objects that came since the last collection make the next: it takes half a millisecond. Neither
-pages nor records leave cycles, so there is little to find."""
+_COLLECTED: Final = (700, 5, 1_000_000)
+"""When the three generations of objects are collected: the young ones often, because the loop waits
+for as long as there are objects to look at, and the old ones not at all. Neither pages nor records
+leave cycles, so there is little to find."""
 _WRITE_S: Final = 1.5
 """How long records may wait to be written, or new ones are refused."""
 _PART_MEDIA: Final = {NDJSON: JSON, TEXT: JSON}
@@ -288,7 +289,7 @@ class Service:
             gc.enable()
         gc.collect()
         gc.freeze()  # the state is for good: collections need not walk it
-        gc.set_threshold(_YOUNG_OBJECTS)
+        gc.set_threshold(*_COLLECTED)
         self.ready = True
         _log.info("ready at offset %d", self.engine.offset)
         try:
