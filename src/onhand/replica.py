@@ -5,7 +5,6 @@ python -m onhand.replica SOCKET
 
 import gc
 import logging
-import os
 import socket
 import sys
 from collections import deque
@@ -86,17 +85,8 @@ class Follower:
             return Failed(str(error) or type(error).__name__, process_time() - began_s)
 
 
-def _stand_back() -> None:
-    """Take only the time that nobody else wants, and none of the first processor: the system moves
-    no thread to one that is not idle, not even from behind another to where only this one runs."""
-    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    processors = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, processors[1:] or processors)
-
-
 def main() -> None:
     """Follow the orders of a server until it is gone."""
-    _stand_back()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s replica: %(message)s")
     with socket.socket(fileno=int(sys.argv[1])) as channel:
         orders = read(channel, Orders)

@@ -14,6 +14,7 @@ the length of a message, 4 bytes, and the message in MessagePack.
 """
 
 import asyncio
+import os
 import socket
 import subprocess
 import sys
@@ -131,6 +132,15 @@ def _listed(body: bytearray) -> Listed:
     )
 
 
+def _send_behind(process: int) -> None:
+    """Let a process have only the time that nobody else wants, and none of the first processor:
+    the system moves no thread to one that is not idle, not even from behind another to where only
+    this process runs."""
+    os.sched_setscheduler(process, os.SCHED_IDLE, os.sched_param(0))
+    processors = sorted(os.sched_getaffinity(process))
+    os.sched_setaffinity(process, processors[1:] or processors)
+
+
 class Replica:
     """The server's end of a replica."""
 
@@ -151,12 +161,14 @@ class Replica:
         command = [sys.executable, "-P", "-m", "onhand.replica", str(theirs.fileno())]
 
         def begin() -> "subprocess.Popen[bytes]":
-            return subprocess.Popen(  # noqa: S603 (our own module)
+            process = subprocess.Popen(  # noqa: S603 (our own module)
                 command,
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,  # Ctrl-C is for the server, whose end it follows
             )
+            _send_behind(process.pid)
+            return process
 
         with theirs:
             try:
