@@ -1,6 +1,7 @@
 """Memory made ready ahead: found before it is touched, unchanged, and ahead of what is used."""
 
 import gc
+import mmap
 import resource
 from pathlib import Path
 
@@ -15,13 +16,18 @@ from onhand.log.memory import MemoryLog
 from onhand.serving.memory import Memory
 from onhand.state.state import BYTES_AHEAD, ROWS_AHEAD, Limits, State
 
-WORDS = 1 << 23
-"""64 MiB: of smaller arrays the allocator may have memory left that was touched before."""
+WORDS = 1 << 21
 SMALL = Limits(items=100, users=100, sessions=100, pairs=64)
 
 
 def _faults() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+
+def _fresh() -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
+    """Return zeros that nobody had before: what an allocator gives may have been touched."""
+    private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    return np.frombuffer(mmap.mmap(-1, 8 * WORDS, private), np.int64)
 
 
 def _touch(array: "np.ndarray[tuple[int], np.dtype[np.int64]]") -> int:
@@ -32,7 +38,7 @@ def _touch(array: "np.ndarray[tuple[int], np.dtype[np.int64]]") -> int:
 
 
 def test_what_is_ready_is_not_found_when_it_is_touched() -> None:
-    memory, plain, ready = Memory(), np.zeros(WORDS, np.int64), np.zeros(WORDS, np.int64)
+    memory, plain, ready = Memory(), _fresh(), _fresh()
     ready[:3] = 7
     if not memory.make_ready([ready[: WORDS // 2]]):
         pytest.skip("this system has no call for it")
