@@ -1,7 +1,4 @@
-"""The process that ranks for a server: see `serving.replica`, which begins it.
-
-python -m onhand.replica SOCKET
-"""
+"""The process that ranks for a server: see `serving.replica`, which begins it."""
 
 import gc
 import logging

@@ -37,7 +37,7 @@ from onhand.contracts.errors import Unavailable
 
 __all__ = ["DecisionStore", "read_decision", "read_decisions"]
 
-_GATHER_SECONDS = 0.05  # at 2,800 pages a second, packing takes a millisecond at a time
+_GATHER_SECONDS = 0.05
 _BATCH = 1_024  # records in one row
 _LEAVING = 64  # rows that leave, at most, as one comes
 _WEEK_MS = 7 * 24 * 3600 * 1000

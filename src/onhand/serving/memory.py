@@ -1,9 +1,8 @@
 """Memory made ready ahead of the fold.
 
 Columns begin as zero pages, and the system finds memory for a page when it is first touched. For a
-huge page of 2 MiB that takes milliseconds, on the event loop: one folding step in twenty waited for
-it while new sessions came. So another thread has the pages that come next found before. It changes
-no content, so nothing need wait for it.
+huge page of 2 MiB that takes milliseconds, on the event loop (`bench/stalls.py`). So another thread
+has the pages that come next found before. It changes no content, so nothing need wait for it.
 """
 
 import ctypes
