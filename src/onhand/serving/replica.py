@@ -165,7 +165,7 @@ class Replica:
                 command,
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
-                start_new_session=True,  # Ctrl-C is for the server, whose end it follows
+                process_group=0,  # Ctrl-C is for the server, whose end it follows
             )
             _send_behind(process.pid)
             return process

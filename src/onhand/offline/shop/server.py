@@ -55,7 +55,7 @@ class Server:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=os.environ | {"NO_COLOR": "1"} | dict(environment or {}),
-                start_new_session=True,  # Ctrl-C is for the demo, which then stops the server
+                process_group=0,  # Ctrl-C is for the demo, which then stops the server
             )
 
     def __enter__(self) -> Self:

@@ -125,7 +125,7 @@ class _Player:
             [sys.executable, "-m", "onhand.offline.simulation.load"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            start_new_session=True,
+            process_group=0,
         )
         assert self._process.stdin is not None
         self._process.stdin.write(msgspec.json.encode(orders))
