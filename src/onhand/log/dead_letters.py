@@ -21,6 +21,7 @@ import msgspec
 
 from onhand.contracts.errors import Unavailable
 from onhand.contracts.letters import CodeCount, DeadLetter, LetterFilter, LetterStats
+from onhand.log.transaction import transaction
 
 __all__ = ["RAW_BYTES", "DeadLetterStore"]
 
@@ -95,7 +96,7 @@ class DeadLetterStore:
         """Keep letters; return when they are durable. Raises `Unavailable` when they cannot be."""
         rows = [_row(letter) for letter in letters]
         try:
-            with self._using, self._file:
+            with self._using, transaction(self._file):
                 self._file.executemany(_INSERT, rows)
                 self._bytes += sum(len(letter.raw[:RAW_BYTES]) for letter in letters)
                 self._bytes += _OVERHEAD_BYTES * len(rows)
@@ -140,14 +141,14 @@ class DeadLetterStore:
         rows = [(number,) for number in numbers]
         with self._using:
             before = self._file.total_changes()
-            with self._file:
+            with transaction(self._file):
                 self._file.executemany("DELETE FROM letters WHERE number = ?", rows)
             self._bytes = self._sum_bytes()
             return self._file.total_changes() - before
 
     def refile(self, letters: Sequence[DeadLetter]) -> None:
         """Give letters the reason for which they were refused again."""
-        with self._using, self._file:
+        with self._using, transaction(self._file):
             self._file.executemany(
                 "UPDATE letters SET contract = ?, version = ?, code = ?, message = ?, field = ? "
                 "WHERE number = ?",

@@ -34,6 +34,7 @@ import apsw
 import msgspec
 
 from onhand.contracts.errors import Unavailable
+from onhand.log.transaction import transaction
 
 __all__ = ["DecisionStore", "read_decision", "read_decisions"]
 
@@ -166,7 +167,7 @@ class DecisionStore:
         now_ms = self._clock_ms()
         behind = self._number + len(batch)
         row = (self._number, len(batch), now_ms, *_parts(batch[0][0]), _pack(batch))
-        with self._writer:
+        with transaction(self._writer):
             self._writer.execute(_STORE, row)
             bounds = (_LEAVING, behind - self._max_count, now_ms - self._max_age_ms)
             self._writer.execute(_TRIM, bounds)

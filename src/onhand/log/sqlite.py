@@ -27,6 +27,7 @@ import msgspec
 
 from onhand.contracts.records import Record
 from onhand.log.port import Batch, LogDamaged, LogFailed, LogFull, LogRefused, Packed
+from onhand.log.transaction import transaction
 
 __all__ = ["FORMAT_VERSION", "SqliteLog", "SqliteReader"]
 
@@ -269,7 +270,7 @@ def _prepare(connection: apsw.Connection, path: Path) -> int:
     connection.pragma("journal_mode", "wal")
     connection.pragma("synchronous", "full")
     if not tables:
-        with connection:
+        with transaction(connection):
             connection.execute(
                 "CREATE TABLE batches (first INTEGER PRIMARY KEY, count INTEGER NOT NULL, "
                 "crc INTEGER NOT NULL, body BLOB NOT NULL) STRICT"
