@@ -127,6 +127,7 @@ def test_a_key_s_rate() -> None:
         guard.check({"method": "GET", "path": "/v1/items/x", "headers": [bearer("fast")],
                      "query_string": b""})  # fmt: skip
     assert (b"retry-after", b"1") in caught.value.headers
+    assert caught.value.message.endswith("Send this again in a second.")
 
 
 def test_pages_of_other_origins() -> None:

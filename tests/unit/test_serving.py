@@ -22,6 +22,7 @@ from onhand.serving.loop import LoopMonitor
 from onhand.serving.service import Service
 from onhand.settings import Settings
 from onhand.state.state import Limits
+from onhand.steps import Steps
 
 VIEW = {"type": "view", "session": "s", "item": "a"}
 LIMITS = Limits(100, 100, 100, 4, 100)
@@ -210,20 +211,52 @@ def test_a_page_gets_an_answer_whatever_happens(monkeypatch: pytest.MonkeyPatch)
     run(test)
 
 
+def test_one_body_is_decoded_after_the_other_and_signals_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    under_way: list[str] = []
+    most: list[int] = []
+    take_turns = LoopMonitor.take_turns
+
+    async def watched(monitor: LoopMonitor, work: str, steps: Steps[Any]) -> Any:
+        under_way.append(work)
+        most.append(under_way.count("decode"))
+        await asyncio.sleep(0.01)
+        try:
+            return await take_turns(monitor, work, steps)
+        finally:
+            under_way.remove(work)
+
+    async def test(site: Site) -> None:
+        monkeypatch.setattr(LoopMonitor, "take_turns", watched)
+        events = [site.post(VIEW, VIEW) for _ in range(5)]
+        answers = await asyncio.gather(*events)
+        assert [answer.status_code for answer in answers] == [202] * 5
+        assert max(most) == 1
+        event = asyncio.create_task(site.post(VIEW))
+        signal = site.client.post("/v1/signals", json=[{"item": "a", "stock": 5}])
+        assert (await signal).status_code == (await event).status_code == 202
+        assert max(most) == 2
+
+    run(test)
+
+
 def test_more_than_can_be_done_is_refused_writes_first_and_pages_get_the_cheaper_step(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def test(site: Site) -> None:
         monkeypatch.setattr(LoopMonitor, "delay_s", 0.03)
-        answer = await site.post(VIEW)
-        assert is_problem(answer, 503, "overloaded")
-        assert answer.headers["retry-after"] == "1"
+        answers = [await site.post(VIEW) for _ in range(3)]
+        assert all(is_problem(answer, 503, "overloaded") for answer in answers)
+        assert [answer.headers["retry-after"] for answer in answers] == ["1", "2", "3"]
+        assert answers[0].json()["detail"].endswith("Send this again in a second.")
+        assert answers[2].json()["detail"].endswith("Send this again in 3 seconds.")
         signal = [{"item": "a", "stock": 5}]
         assert (await site.client.post("/v1/signals", json=signal)).status_code == 202
         page = (await site.page()).json()
         assert (page["degraded"], len(page["items"])) == ("popular", 2)
         metrics = (await site.client.get("/metrics")).text
-        assert 'onhand_overload_total{kind="writes"} 1.0' in metrics
+        assert 'onhand_overload_total{kind="writes"} 3.0' in metrics
         assert 'onhand_degraded_total{reason="overload",step="popular"} 1.0' in metrics
         monkeypatch.setattr(LoopMonitor, "delay_s", 0.0)
         assert (await site.post(VIEW)).status_code == 202

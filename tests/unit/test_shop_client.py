@@ -26,7 +26,7 @@ class Pretender:
                 head = await reader.readuntil(b"\r\n\r\n")
             except asyncio.IncompleteReadError:
                 break
-            _, length, _ = parse_head(b"HTTP/1.1 200 OK\r\n" + head.partition(b"\r\n")[2])
+            length = parse_head(b"HTTP/1.1 200 OK\r\n" + head.partition(b"\r\n")[2]).length
             request = head + await reader.readexactly(length)
             self.requests.append(request)
             reply, stay = self.answer(request, seen)

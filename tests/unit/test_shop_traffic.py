@@ -30,7 +30,7 @@ class FakeShop:
                 head = await reader.readuntil(b"\r\n\r\n")
             except (asyncio.IncompleteReadError, ConnectionError):
                 break
-            _, length, _ = parse_head(b"HTTP/1.1 200 OK\r\n" + head.partition(b"\r\n")[2])
+            length = parse_head(b"HTTP/1.1 200 OK\r\n" + head.partition(b"\r\n")[2]).length
             body = self.answer(head.split()[1].decode(), await reader.readexactly(length))
             writer.write(b"HTTP/1.1 %d X\r\ncontent-length: %d\r\n\r\n" % (self.status, len(body)))
             writer.write(body)

@@ -70,7 +70,7 @@ def ask(
     heard: list[tuple[int, bytes]] = []
     request = b"GET / HTTP/1.1\r\n\r\n"
     lines.send(
-        request, lambda status, body, _: heard.append((status, body)), until_s, of_page=of_page
+        request, lambda answer: heard.append((answer.status, answer.body)), until_s, of_page=of_page
     )
     return heard
 

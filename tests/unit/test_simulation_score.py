@@ -137,11 +137,13 @@ def test_recovery_is_the_first_second_that_is_as_before():
     assert recovery_s(played, fault) is None
 
 
-def test_records_are_caught_up_with_when_none_is_refused_any_more():
+def test_records_are_caught_up_with_when_none_is_refused_any_more_or_waits_outside():
     played = seconds(*[2.0] * 14)
     fault = Fault("overload, 10x", 4, 3, switched=False, calm_s=5)
     assert caught_up_s(played, fault) == 0
     played[5].put_off = played[8].put_off = played[13].put_off = 4
     assert caught_up_s(played, fault) == 2
-    played[11].put_off = 4
+    played[9].outside = 4
+    assert caught_up_s(played, fault) == 3
+    played[11].outside = 4
     assert caught_up_s(played, fault) is None

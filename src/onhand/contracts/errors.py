@@ -4,7 +4,17 @@ from typing import NamedTuple
 
 import msgspec
 
-__all__ = ["Fault", "Invalid", "OnhandError", "RecordError", "Refused", "Unavailable", "Unknown"]
+__all__ = [
+    "Fault",
+    "Invalid",
+    "OnhandError",
+    "Overloaded",
+    "RecordError",
+    "Refused",
+    "Unavailable",
+    "Unknown",
+    "send_again",
+]
 
 
 class OnhandError(Exception):
@@ -37,9 +47,24 @@ class Refused(OnhandError):
 
 
 class Unavailable(OnhandError):
-    """The engine cannot take this now: it is folding its log, or its disk failed."""
+    """The engine cannot take this now: it is folding its log, or its disk failed. It may in
+    `retry_s` seconds."""
 
     status = 503
+    retry_s = 1
+
+
+class Overloaded(Unavailable):
+    """There is more to do than can be done."""
+
+    def __init__(self, message: str, retry_s: int) -> None:
+        super().__init__("overloaded", f"{message} {send_again(retry_s)}")
+        self.retry_s = retry_s
+
+
+def send_again(seconds: int) -> str:
+    """The sentence that says what the header Retry-After does."""
+    return f"Send this again in {'a second' if seconds == 1 else f'{seconds} seconds'}."
 
 
 class Fault(NamedTuple):

@@ -18,11 +18,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from math import ceil
 from typing import NamedTuple
 
 from onhand.admission import Admission, Retry
 from onhand.contracts.answers import IngestReport
-from onhand.contracts.errors import OnhandError, Unavailable
+from onhand.contracts.errors import OnhandError, Overloaded, Unavailable
 from onhand.contracts.records import Record
 from onhand.engine import Engine
 from onhand.serving.loop import LoopMonitor
@@ -104,10 +105,9 @@ class Committer:
         if self._queued_records and (
             self._queued_records + len(records) > self._settings.queue_records
         ):
-            raise Unavailable(
-                "overloaded",
-                f"{self._queued_records} records wait to be written already. "
-                "Send this again in a second.",
+            raise Overloaded(
+                f"{self._queued_records} records wait to be written already.",
+                ceil(self.wait_s) or 1,
             )
         report: asyncio.Future[IngestReport] = asyncio.get_running_loop().create_future()
         queue = self._urgent if urgent else self._queue

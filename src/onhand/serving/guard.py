@@ -9,13 +9,15 @@ import base64
 import binascii
 import re
 from collections.abc import Callable, Iterable, Mapping
+from math import ceil
 from typing import Final, NamedTuple, NoReturn
 from urllib.parse import parse_qsl
 
 from starlette.types import Message, Scope, Send
 
+from onhand.contracts.errors import send_again
 from onhand.serving.keys import Key, digest, is_same
-from onhand.serving.problems import Header, HttpError
+from onhand.serving.problems import Header, HttpError, retry_after
 from onhand.serving.route import ADMIN, INGEST, READ, Access, Route
 from onhand.serving.routes import ROUTES
 
@@ -184,11 +186,12 @@ class Guard:
             )
         wait_s = holder.wait_s(self._clock_s())
         if wait_s:
+            seconds = ceil(wait_s)
             raise HttpError(
                 429,
                 "rate",
-                f"Key {key.id} may make {key.rate:g} requests a second.",
-                ((b"retry-after", b"%d" % max(1, round(wait_s + 0.5))),),
+                f"Key {key.id} may make {key.rate:g} requests a second. {send_again(seconds)}",
+                (retry_after(seconds),),
             )
 
 

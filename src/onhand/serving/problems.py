@@ -17,6 +17,7 @@ __all__ = [
     "method_not_allowed",
     "not_found",
     "not_ready",
+    "retry_after",
     "send_json",
     "send_problem",
 ]
@@ -25,7 +26,6 @@ Header = tuple[bytes, bytes]
 
 _JSON: Header = (b"content-type", b"application/json")
 _PROBLEM: Header = (b"content-type", b"application/problem+json")
-_RETRY: Header = (b"retry-after", b"1")
 _encode = msgspec.json.Encoder().encode
 
 
@@ -48,6 +48,11 @@ class HttpError(OnhandError):
         super().__init__(code, message)
         self.status = status
         self.headers = headers
+
+
+def retry_after(seconds: int) -> Header:
+    """The header that says when to send a request again."""
+    return b"retry-after", b"%d" % seconds
 
 
 def not_found(path: str) -> HttpError:
@@ -93,8 +98,8 @@ def describe(error: OnhandError, extra: dict[str, Any] | None = None) -> tuple[b
     }
     body = _encode(fields | extra if extra else fields) + b"\n"
     headers = [_PROBLEM, (b"content-length", b"%d" % len(body))]
-    if status == 503:
-        headers.append(_RETRY)
+    if isinstance(error, Unavailable):
+        headers.append(retry_after(error.retry_s))
     if isinstance(error, HttpError):
         headers.extend(error.headers)
     return body, headers

@@ -17,13 +17,14 @@ from starlette.types import Receive, Scope
 from onhand import redelivery
 from onhand.contracts.answers import IngestReport
 from onhand.contracts.batch import Limits, Parsed, Refusal, merge, refusals
-from onhand.contracts.errors import Fault, Invalid, OnhandError, Unavailable
+from onhand.contracts.errors import Fault, Invalid, OnhandError, Overloaded, Unavailable
 from onhand.contracts.formats import JSON, NDJSON, TEXT
 from onhand.contracts.gate import Gate
 from onhand.contracts.letters import DeadLetter, LetterFilter, RetryReport, letters_of
 from onhand.contracts.records import Control, Record
 from onhand.engine import Engine
 from onhand.log.dead_letters import RAW_BYTES, DeadLetterStore
+from onhand.serving.appointments import Appointments
 from onhand.serving.body import Body
 from onhand.serving.committer import Committer
 from onhand.serving.faults import Faults
@@ -52,6 +53,8 @@ for as long as there are objects to look at, and the old ones not at all. Neithe
 leave cycles, so there is little to find."""
 _WRITE_S: Final = 1.5
 """How long records may wait to be written, or new ones are refused."""
+_DECODES: Final = 8
+"""Over so many bodies the time to decode one is averaged."""
 _PART_MEDIA: Final = {NDJSON: JSON, TEXT: JSON}
 """What one part of a body is, where that is something else than the body."""
 
@@ -112,6 +115,10 @@ class Service:
         self._keys = keys
         self._keeper = None if letters is None else Keeper(letters, self.metrics)
         self._retrying = asyncio.Lock()
+        self._decoding = asyncio.Lock()
+        self._undecoded = 0
+        self._decode_s = 0.0
+        self._appointments = Appointments()
         self.limits = Limits(settings.body_bytes, settings.batch_records)
         self.ready = False
         self.refused = 0
@@ -194,14 +201,15 @@ class Service:
         return body
 
     def _require_room(self) -> None:
-        delay_s = max(self.monitor.delay_s - INGEST_DELAY_S, self._committer.wait_s - _WRITE_S)
-        if delay_s > 0.0:
+        if self.monitor.delay_s > INGEST_DELAY_S or self._wait_s() > _WRITE_S:
             self.refused += 1
-            raise Unavailable(
-                "overloaded",
-                "There is more to do than can be done, and pages go first. Send this again in a "
-                "second.",
+            raise Overloaded(
+                "There is more to do than can be done, and pages go first.",
+                self._appointments.make(time.monotonic()),
             )
+
+    def _wait_s(self) -> float:
+        return self._undecoded * self._decode_s + self._committer.wait_s
 
     async def _read(self, body: Body, scope: Scope, receive: Receive, binary: bool) -> None:
         limit_bytes, limit_s = self.limits.body_bytes, self.settings.request_seconds
@@ -224,12 +232,15 @@ class Service:
     ) -> IngestReport:
         """Take a body: its good records are durable and visible, its bad ones among the dead
         letters, when this returns. Raises `Invalid` when it cannot be read, and keeps it."""
+        urgent = gate.contract.kind == "signals"
         try:
-            parsed = await self.monitor.take_turns("decode", parsing)
+            parsed = await self._decode(parsing, urgent)
         except Invalid as error:
             await self.refuse(gate, error, body, source)
             raise
-        report = await self.write(parsed.records, urgent=gate.contract.kind == "signals")
+        report = await self.write(parsed.records, urgent=urgent)
+        if not urgent:
+            self._appointments.note_taken(time.monotonic())
         if not parsed.rejected and not report.rejected:
             self.metrics.count_report(gate.label, report)
             return report
@@ -240,6 +251,21 @@ class Service:
         report = merge(parsed, report, self.limits)
         self.metrics.count_report(gate.label, report)
         return report
+
+    async def _decode(self, parsing: Steps[Parsed[Any]], urgent: bool) -> Parsed[Any]:
+        """Decode one body after the other, `urgent` ones at once: each that is under way keeps
+        pages waiting for a stretch of work in every round."""
+        if urgent:
+            return await self.monitor.take_turns("decode", parsing)
+        self._undecoded += 1
+        try:
+            async with self._decoding:
+                began_s = time.monotonic()
+                parsed = await self.monitor.take_turns("decode", parsing)
+                self._decode_s += (time.monotonic() - began_s - self._decode_s) / _DECODES
+                return parsed
+        finally:
+            self._undecoded -= 1
 
     async def retry(self, which: LetterFilter) -> RetryReport:
         """Put dead letters in, as far as today's contracts can read them. Raises `Unavailable`."""
@@ -460,7 +486,7 @@ class Service:
             ),
             "onhand_write_wait_seconds": (
                 "How long those that come now will wait to be written, at least.",
-                lambda: self._committer.wait_s,
+                self._wait_s,
             ),
         }
         self.metrics.labelled["onhand_feature_drift"] = (

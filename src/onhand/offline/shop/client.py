@@ -49,7 +49,7 @@ class Connection:
         """Send a request, read its answer."""
         self._writer.write(request)
         head = await self._reader.readuntil(b"\r\n\r\n")
-        status, length, keep = parse_head(head)
+        status, length, keep, _ = parse_head(head)
         body = await self._reader.readexactly(length) if length else b""
         self.used = True
         if not keep:
@@ -61,10 +61,20 @@ class Connection:
         self._writer.close()
 
 
-def parse_head(head: bytes) -> tuple[int, int, bool]:
-    """Status, body length and whether the connection stays open."""
+class Head(NamedTuple):
+    """What an answer's head says: status, body length, whether the connection stays open, and when
+    to send the request again, 0 where that is not said."""
+
+    status: int
+    length: int
+    keep: bool
+    retry_s: int
+
+
+def parse_head(head: bytes) -> Head:
+    """Read a head. Raises `ClientError` for a body without a length."""
     lines = head.split(b"\r\n")
-    status, length, keep = int(lines[0].partition(b" ")[2][:3]), 0, True
+    status, length, keep, retry_s = int(lines[0].partition(b" ")[2][:3]), 0, True, 0
     for line in lines[1:]:
         name, _, value = line.partition(b":")
         name = name.lower()
@@ -72,9 +82,11 @@ def parse_head(head: bytes) -> tuple[int, int, bool]:
             length = int(value)
         elif name == b"connection":
             keep = value.strip().lower() != b"close"
+        elif name == b"retry-after":
+            retry_s = int(value)
         elif name == b"transfer-encoding":
             raise ClientError("the server answered in chunks; a content-length is needed")
-    return status, length, keep
+    return Head(status, length, keep, retry_s)
 
 
 class Client:

@@ -29,7 +29,7 @@ from http.client import HTTPConnection
 from itertools import pairwise
 from math import inf
 from time import monotonic, process_time
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -62,7 +62,7 @@ RECORD_LINES: Final = 64
 PATIENCE_S: Final = 2.0
 """A visitor who has seen nothing for so long is gone: the page has failed."""
 AGAIN_S: Final = 1.0
-"""What was refused for now is sent again after this, as the answer asks for."""
+"""What was not answered is sent again after this; what was refused, when the answer says."""
 DRAIN_S: Final = 3.0
 WAITING_RECORDS: Final = 200_000
 KNOWN_EVERY: Final = 5
@@ -74,8 +74,18 @@ _decode_answer: Final = msgspec.json.Decoder(Answer).decode
 _decode_report: Final = msgspec.json.Decoder(IngestReport).decode
 _encode: Final = msgspec.json.Encoder().encode
 
-_Done = Callable[[int, bytes, float], None]
-"""Takes the status of an answer, its body, and when it was read."""
+
+class Heard(NamedTuple):
+    """What was heard of a request: status 0 for no answer; `at_s` is when it was read, `retry_s` in
+    how many seconds it may be sent again."""
+
+    status: int
+    body: bytes
+    at_s: float
+    retry_s: float = AGAIN_S
+
+
+_Done = Callable[[Heard], None]
 _Page = tuple[float, int, int, int, int, int]
 _Event = tuple[int, bytes]
 
@@ -122,7 +132,7 @@ class Lines:
         self._poll = select.epoll()
         self._all: dict[int, _Line] = {}
         self._idle: list[_Line] = []
-        self._answers: deque[tuple[_Done, int, bytes, float]] = deque()
+        self._answers: deque[tuple[_Done, Heard]] = deque()
         for _ in range(min(FIRST_LINES, pages + records)):
             self._idle.append(self._open())
 
@@ -143,7 +153,7 @@ class Lines:
         try:
             line = self._idle.pop() if self._idle else self._open()
         except OSError:
-            done(0, b"", monotonic())
+            done(Heard(0, b"", monotonic()))
             return
         line.done, line.until_s, line.of_page = done, until_s, of_page
         self._room[of_page] -= 1
@@ -167,8 +177,8 @@ class Lines:
             self._look_into_one()
 
     def _look_into_one(self) -> None:
-        done, status, body, at_s = self._answers.popleft()
-        done(status, body, at_s)
+        done, heard = self._answers.popleft()
+        done(heard)
 
     def give_up(self, now_s: float) -> None:
         """Fail what has waited for its answer until now."""
@@ -208,7 +218,7 @@ class Lines:
         if end < 0:
             line.buffer = data
             return
-        status, length, keep = parse_head(data[:end])
+        status, length, keep, retry_s = parse_head(data[:end])
         if len(data) < end + 4 + length:
             line.buffer = data
             return
@@ -219,7 +229,8 @@ class Lines:
         else:
             self._close(line)
         if done is not None:
-            self._answers.append((done, status, data[end + 4 :], monotonic()))
+            heard = Heard(status, data[end + 4 :], monotonic(), retry_s or AGAIN_S)
+            self._answers.append((done, heard))
 
     def _close(self, line: _Line) -> None:
         number = line.socket.fileno()
@@ -233,7 +244,7 @@ class Lines:
             return
         done = self._finish(line)
         if done is not None:
-            done(0, b"", monotonic())
+            done(Heard(0, b"", monotonic()))
 
     def _finish(self, line: _Line) -> _Done | None:
         """Note that an exchange is over; return who hears of it."""
@@ -260,7 +271,7 @@ class Load:
         self._to_click = 0
         self._all_clicked: list[Clicked] = []
         self._events: list[_Event] = []
-        self._again: deque[tuple[float, list[_Event]]] = deque()
+        self._again: list[tuple[float, list[_Event]]] = []
         self._sent_changes: list[Change] = []
         self._changes_from_s = 0.0
         self._acknowledged = bytearray()
@@ -319,10 +330,10 @@ class Load:
         country = self._country(visitor)
         seed = self._shop.codes[item] if item >= 0 else ""
 
-        def answered(status: int, body: bytes, at_s: float) -> None:
-            now_s = at_s - self._zero_s
+        def answered(heard: Heard) -> None:
+            now_s = heard.at_s - self._zero_s
             try:
-                answer = _decode_answer(body) if status == 200 else None
+                answer = _decode_answer(heard.body) if heard.status == 200 else None
             except msgspec.DecodeError:
                 answer = None
             if answer is None:
@@ -364,7 +375,7 @@ class Load:
                 self._all_clicked.append(Clicked(decision, position, self._last_offset))
                 self._happen("click", visitor, clicked)
         while self._again and self._again[0][0] <= now_s:
-            self._events += self._again.popleft()[1]
+            self._events += heappop(self._again)[1]
         while self._events and self._lines.free(of_page=False):
             batch, self._events = self._events[:BATCH], self._events[BATCH:]
             self._send_events(batch, now_s)
@@ -387,15 +398,16 @@ class Load:
         self._events.append((number, text.encode()))
 
     def _send_events(self, batch: list[_Event], now_s: float) -> None:
-        def answered(status: int, body: bytes, at_s: float) -> None:
-            if self._is_put_off(status, len(batch)):
-                if sum(len(waiting) for _, waiting in self._again) < WAITING_RECORDS:
-                    self._again.append((at_s - self._zero_s + AGAIN_S, batch))
+        def answered(heard: Heard) -> None:
+            heard_s = heard.at_s - self._zero_s
+            if self._is_put_off(heard.status, len(batch)):
+                if self._outside() < WAITING_RECORDS:
+                    heappush(self._again, (heard_s + heard.retry_s, batch))
                 return
-            report = self._report(status, body)
+            report = self._report(heard)
             if report is not None:
                 self._score.second.events += report.accepted + report.duplicates
-                self._note_wait(at_s - self._zero_s - now_s)
+                self._note_wait(heard_s - now_s)
                 for number, _ in batch:
                     self._acknowledged[number] = 1
 
@@ -424,15 +436,15 @@ class Load:
 
         asked_s = now_s
 
-        def answered(status: int, body: bytes, at_s: float) -> None:
-            now_s = at_s - self._zero_s
+        def answered(heard: Heard) -> None:
+            now_s = heard.at_s - self._zero_s
             self._sent_changes = []
-            if self._is_put_off(status, len(batch)):
+            if self._is_put_off(heard.status, len(batch)):
                 self._changes = _chain(batch, self._next_change, self._changes)
                 self._next_change = next(self._changes, None)
-                self._changes_from_s = now_s + AGAIN_S
+                self._changes_from_s = now_s + heard.retry_s
                 return
-            if self._report(status, body) is not None:
+            if self._report(heard) is not None:
                 score.second.stock_changes += len(batch)
                 self._note_wait(now_s - asked_s)
                 for change in batch:
@@ -453,11 +465,12 @@ class Load:
         self._score.second.put_off += records
         return True
 
-    def _report(self, status: int, body: bytes) -> IngestReport | None:
-        if status != 202:
-            self._fail(f"the server answered {status}: {body[:300].decode(errors='replace')}")
+    def _report(self, heard: Heard) -> IngestReport | None:
+        if heard.status != 202:
+            text = heard.body[:300].decode(errors="replace")
+            self._fail(f"the server answered {heard.status}: {text}")
             return None
-        report = _decode_report(body)
+        report = _decode_report(heard.body)
         if report.rejected:
             self._rejected += report.rejected
             self._fail(f"the server refused a record: {report.errors[0].message}")
@@ -467,8 +480,13 @@ class Load:
     def _fail(self, error: str) -> None:
         self._error = self._error or error
 
+    def _outside(self) -> int:
+        """How many events wait to be sent again."""
+        return sum(len(waiting) for _, waiting in self._again)
+
     def _end_second(self, now_s: float, tell: Callable[[Struct], None]) -> None:
         self._lines.give_up(now_s)
+        self._score.second.outside = self._outside()
         tell(self._score.close_second())
 
     def _drain(self, until_s: float) -> None:
@@ -487,7 +505,7 @@ class Load:
             head = {"content-type": "application/json"}
             connection.request("POST", "/v1/signals", _encode(batch), head)
             answer = connection.getresponse()
-            self._report(answer.status, answer.read())
+            self._report(Heard(answer.status, answer.read(), monotonic()))
             connection.close()
 
     def _total(self) -> Total:

@@ -242,9 +242,10 @@ def recovery_s(seconds: Sequence[Second], fault: Fault) -> float | None:
 
 def caught_up_s(seconds: Sequence[Second], fault: Fault) -> float | None:
     """Seconds from a fault's end until the first behind which, until something new befalls the
-    server, no record is put off: what was refused meanwhile is in. None if there was none."""
+    server, no record is put off or waits to be sent again: what was refused meanwhile is in. None
+    if there was none."""
     calm = [s for s in seconds if fault.end_s <= s.at_s < fault.end_s + fault.calm_s]
-    late = [s.at_s for s in calm if s.put_off]
+    late = [s.at_s for s in calm if s.put_off or s.outside]
     caught_up_s = late[-1] + 1 - fault.end_s if late else 0.0
     return caught_up_s if calm and calm[-1].at_s not in late else None
 

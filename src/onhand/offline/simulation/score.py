@@ -61,6 +61,8 @@ class Second(Struct, tag="second"):
     stock_changes: int = 0
     put_off: int = 0
     """Records that the server would not take now; they are sent again."""
+    outside: int = 0
+    """Events that wait to be sent again, at its end."""
     acknowledged_ms: float = 0.0
     """The longest that a request with records waited for its acknowledgement."""
     p50_ms: float = 0.0
