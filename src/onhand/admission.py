@@ -4,7 +4,7 @@ Here is decided what depends on more than the record itself: whether it is a dup
 the catalogue knows its item or has room for it, whether it comes too late.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -73,6 +73,7 @@ def admit(
             results.append(_admit_retry(group, arriving, admitted, now_ms))
             continue
         before = len(admitted)
+        arriving.look_up(group)
         duplicates = 0
         errors: list[RecordError] = []
         for index, record in enumerate(group):
@@ -99,15 +100,21 @@ class _Arriving:
     def __init__(self, state: State) -> None:
         self._state = state
         self._ids: set[str] = set()
+        """Of events that were admitted, or were seen before."""
         self._items: set[str] = set()
         self._listed: dict[str, bool] = {}
         self._newest_ms = 0
         self._contracts = state.contracts
         self.unlisted = {"events": 0, "signals": 0}
 
+    def look_up(self, records: Iterable[Record]) -> None:
+        """Find which events were seen, all at once, before it is asked of each."""
+        ids = [record.id for record in records if type(record) is Event and record.id is not None]
+        self._ids |= self._state.seen.among(ids)
+
     def repeats(self, id: str) -> bool:
-        """Return whether an event id has been seen, and see it."""
-        if id in self._ids or id in self._state.seen or id in self._state.held:
+        """Return whether an event id that was looked up has been seen, and see it."""
+        if id in self._ids or id in self._state.held:
             return True
         self._ids.add(id)
         return False
@@ -207,6 +214,7 @@ def _admit_retry(retry: Retry, arriving: "_Arriving", admitted: list[Record], no
     accepted: list[int] = []
     duplicates: list[int] = []
     errors: list[RecordError] = []
+    arriving.look_up(record for _, records in retry.letters for record in records)
     for place, (number, records) in enumerate(retry.letters):
         faults = [fault for each in records if (fault := arriving.fault(each, now_ms)) is not None]
         if faults:

@@ -61,7 +61,7 @@ from onhand.features.set import Asker
 from onhand.log.decisions import DecisionStore
 from onhand.log.port import Log
 from onhand.log.sqlite import SqliteLog
-from onhand.past import Folding, Past
+from onhand.past import Past
 from onhand.ranking.artefact import ModelStore
 from onhand.retrieval.filters import parse_filter
 from onhand.retrieval.listed import NO_LIST
@@ -192,24 +192,16 @@ class Engine:
         """How many items each barrier has kept off pages."""
         return dict(zip(REASONS[1:], self._pool.kept_off[1, 1:].tolist(), strict=True))
 
-    def load(self, on_progress: Callable[[int, int], None] | None = None) -> None:
+    def load(self, on_progress: Callable[[int, int], None] = lambda *_: None) -> None:
         """Take the latest checkpoint and fold the records behind it.
 
         `on_progress` is told how many of the log's records are folded, and how many there are.
         """
-        last = self._log.last
-        self._state = self._past.begin(last)
+        self._state = self._past.begin(self._log.last)
         self._sight = sight_of(self._state)
         self._desk = Desk(self._state, self._pool)
         self._checkpointed = self.offset
-        with Folding(self._state) as folding:
-            for batch in self._log.packed(self.offset):
-                folding.add_packed(batch)
-                if on_progress is not None:
-                    on_progress(self.offset, last)
-            folding.wait()
-        if on_progress is not None:
-            on_progress(self.offset, last)
+        self._past.catch_up(self._state, on_progress)
         self.models.follow(self.controls)
         if self.models.ranker is not None and self._kept_lists is not None:
             self.lists.load(self._kept_lists, self.offset)

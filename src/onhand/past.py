@@ -30,8 +30,8 @@ _logger = logging.getLogger(__name__)
 
 
 class Folding:
-    """Folds on another thread, without the interpreter lock, while this one names the records that
-    follow: for whoever folds much of a log.
+    """Folds on two other threads, without the interpreter lock, while this one names the records
+    that follow: for whoever folds much of a log.
 
     Until `reach` or `wait` returns, the state's names are ahead of its columns, and nobody may read
     it.
@@ -44,16 +44,18 @@ class Folding:
 
     def __enter__(self) -> Self:
         self._folder = ThreadPoolExecutor(1, thread_name_prefix="fold")
+        self._counter = ThreadPoolExecutor(1, thread_name_prefix="count")
         return self
 
     def __exit__(self, *_: object) -> None:
         self._folder.shutdown()
+        self._counter.shutdown()
 
     def add(self, records: Sequence[Record], last: int) -> None:
         """Fold records soon, the last of which has offset `last`. Raises what a fold before
         raised."""
         rows = self.name(records)
-        self.submit(lambda: self._state.step(rows, last))
+        self.submit(lambda: self._step(rows, last))
 
     def add_packed(self, batch: Packed) -> None:
         """Fold records soon that nobody has decoded. Raises `LogDamaged` where they are none, and
@@ -66,7 +68,7 @@ class Folding:
             rows = self._scanner.name(batch.elements, batch.count)
         except msgspec.DecodeError as error:
             raise LogDamaged(batch.first, str(error)) from error
-        self.submit(lambda: self._state.step(rows, batch.last))
+        self.submit(lambda: self._step(rows, batch.last))
 
     def submit(self, step: Callable[[], None]) -> None:
         """Take a step of the state soon, behind all that was added. Raises what one before
@@ -81,7 +83,14 @@ class Folding:
         rows = self.name(records)
         self.wait()
         if records:
-            self._state.step(rows, last)
+            self._step(rows, last)
+
+    def _step(self, rows: NDArray[np.int64], last: int) -> None:
+        """Fold operations as `State.step` does, and count them for features meanwhile."""
+        counted = self._counter.submit(self._state.count, rows)
+        self._state.change(rows)
+        counted.result()
+        self._state.offset = last
 
     def name(self, records: Sequence[Record]) -> NDArray[np.int64]:
         """Return the operations of records, which whoever calls has to submit next. Raises what a
@@ -137,6 +146,19 @@ class Past:
     def _encoded(self, offset: int) -> bytes:
         batch = next(self._log.read(offset - 1), None)
         return b"" if batch is None else msgspec.msgpack.encode(batch.records[0])
+
+    def catch_up(
+        self, state: State, on_progress: Callable[[int, int], None] = lambda *_: None
+    ) -> None:
+        """Fold what the log has behind a state. `on_progress` is told how many of its records are
+        folded, and how many there are."""
+        last = self.last
+        with Folding(state) as folding:
+            for batch in self._log.packed(state.offset):
+                folding.add_packed(batch)
+                on_progress(state.offset, last)
+            folding.wait()
+        on_progress(state.offset, last)
 
     def at(self, offset: int) -> State:
         """Return the state as of `offset`."""

@@ -42,7 +42,8 @@ class Follower:
         self._ahead_of: Ranker | None = None
         self._log = SqliteReader(folder / "log.db")
         past = Past(self._log, folder / "checkpoints", app.features, orders.limits)
-        self._state = past.at(self._log.last)
+        self._state = past.begin(self._log.last)
+        past.catch_up(self._state)
         self._sight = sight_of(self._state)
         self._scratch = make_scratch(self._state)
         self.follow()

@@ -17,7 +17,7 @@ from onhand.serving.memory import Memory
 from onhand.state.state import BYTES_AHEAD, ROWS_AHEAD, Limits, State
 
 WORDS = 1 << 21
-SMALL = Limits(items=100, users=100, sessions=100, pairs=64)
+SMALL = Limits(items=100, users=100, sessions=100, pairs=64, event_ids=1_000)
 
 
 def _faults() -> int:

@@ -14,7 +14,18 @@ from numpy.typing import NDArray
 
 from onhand.kernel import Array, inlined_kernel, inner_kernel, kernel, prefetch
 
-__all__ = ["PAD", "Table", "enter", "expect", "hash_of", "number", "place", "text", "word"]
+__all__ = [
+    "PAD",
+    "Table",
+    "enter",
+    "expect",
+    "hash_of",
+    "is_same",
+    "number",
+    "place",
+    "text",
+    "word",
+]
 
 PAD: Final = 16
 """Bytes behind a text, so that a number can be read wherever one begins."""
@@ -70,6 +81,17 @@ def hash_of(body: Array, at: Any, length: Any, kind: int, seed: int) -> Any:
     return hashed
 
 
+@inlined_kernel
+def is_same(arena: Array, start: Any, body: Array, at: Any, length: Any) -> bool:
+    """Return whether two names of one length are the same bytes."""
+    byte = 0
+    while byte < length and (
+        word(arena, start + byte, length - byte) == word(body, at + byte, length - byte)
+    ):
+        byte += 8
+    return byte >= length
+
+
 @inner_kernel
 def place(
     slots: Array, arena: Array, body: Array, at: Any, length: Any, kind: int, hashed: Any
@@ -78,14 +100,12 @@ def place(
     tag = length << 8 | kind
     slot = hashed & (slots.shape[0] - 1)
     while slots[slot, ROW] != 0:
-        if slots[slot, HASH] == hashed and slots[slot, TAG] == tag:
-            start, byte = slots[slot, START], 0
-            while byte < length and (
-                word(arena, start + byte, length - byte) == word(body, at + byte, length - byte)
-            ):
-                byte += 8
-            if byte >= length:
-                break
+        if (
+            slots[slot, HASH] == hashed
+            and slots[slot, TAG] == tag
+            and is_same(arena, slots[slot, START], body, at, length)
+        ):
+            break
         slot = (slot + 1) & (slots.shape[0] - 1)
     return slot
 

@@ -29,7 +29,7 @@ from onhand.state.columns import TERMS
 from onhand.state.content import item_words, pack, price_band, query_words
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from onhand.state.state import State
 
@@ -67,48 +67,61 @@ def session_name(session: str | None, user: str | None) -> str:
     return session
 
 
-def operations(state: "State", records: "Iterable[Record]") -> NDArray[np.int64]:
+def operations(state: "State", records: "Sequence[Record]") -> NDArray[np.int64]:
     """Return the operations of `records`, (n, 11) int64, naming in `state` what is new.
 
     An event whose id has been seen gives none.
     """
     flat: list[int] = []
-    rest = iter(records)
-    if state.held.active:
-        _gather(state, _in_order(state, rest), flat, ordered=True)
-    else:
-        _gather(state, rest, flat, ordered=False)
+    for run in _runs(records):
+        _gather(state, _in_order(state, run) if state.held.active else _new(state, run), flat)
     return as_rows(flat)
+
+
+def _runs(records: "Sequence[Record]") -> "Iterator[Sequence[Record]]":
+    """Yield records in runs that end with a control: it may say that events are held back."""
+    begin = 0
+    for at, record in enumerate(records, 1):
+        if type(record) is Control:
+            yield records[begin:at]
+            begin = at
+    yield records[begin:]
+
+
+def _new(state: "State", records: "Sequence[Record]") -> "Iterable[Record]":
+    """Remember the ids of events, and leave out those that were seen."""
+    ids = [record.id for record in records if type(record) is Event and record.id is not None]
+    is_new = state.seen.add(ids)
+    if is_new.all():
+        return records
+    known = iter(is_new.tolist())
+    return (r for r in records if type(r) is not Event or r.id is None or next(known))
 
 
 def operations_each(
     state: "State", records: "Iterable[Record]"
 ) -> tuple[NDArray[np.int64], list[int]]:
-    """Return the operations of records that nothing holds back, and how many are each record's."""
+    """Return the operations of records that nothing holds back and nobody has seen, and how many
+    are each record's."""
     flat: list[int] = []
     widths: list[int] = []
     before = 0
     for record in records:
-        _gather(state, iter((record,)), flat, ordered=False)
+        _gather(state, (record,), flat)
         widths.append(len(flat) // WIDTH - before)
         before += widths[-1]
     return as_rows(flat), widths
 
 
-def _gather(state: "State", records: "Iterator[Record]", flat: list[int], ordered: bool) -> None:
+def _gather(state: "State", records: "Iterable[Record]", flat: list[int]) -> None:
     """Append the operations of `records` to `flat`. The events' part is written out in one loop:
     it is three quarters of the time that a restart takes."""
     items, users, sessions = state.items.rows, state.users.rows, state.sessions.rows
     countries, devices = state.countries.rows, state.devices.rows
-    seen, kinds = state.seen, state.kinds
+    kinds = state.kinds
     for record in records:
         if type(record) is not Event:
             _fact(state, record, flat)
-            if not ordered and state.held.active:
-                _gather(state, _in_order(state, records), flat, ordered=True)
-                return
-            continue
-        if record.id is not None and not seen.add(record.id):
             continue
         user = item = country = device = 0
         if record.user is not None:
@@ -144,18 +157,24 @@ def _gather(state: "State", records: "Iterator[Record]", flat: list[int], ordere
             flat += (fold.QUERY, 0, session, *pack(query_words(record.query)))
 
 
-def _in_order(state: "State", records: "Iterator[Record]") -> "Iterator[Record]":
+def _in_order(state: "State", records: "Iterable[Record]") -> "Iterator[Record]":
     """Yield `records` with the events held back until they are in order: see `lateness`."""
     held = state.held
     for record in records:
         if type(record) is Event:
-            yield from held.take(record, state.seen)
+            yield from _let_go(state, held.take(record, state.seen))
         elif type(record) is Control:
             yield record
             time_ms = record.body["time_ms"] if record.name == WATERMARK else 0
-            yield from held.release(time_ms)
+            yield from _let_go(state, held.release(time_ms))
         else:
             yield record
+
+
+def _let_go(state: "State", events: list[Event]) -> list[Event]:
+    """Remember the ids of events that are held back no longer."""
+    state.seen.add([event.id for event in events if event.id is not None])
+    return events
 
 
 def as_rows(flat: list[int]) -> NDArray[np.int64]:

@@ -13,7 +13,7 @@ AGGREGATES: Final = "aggregates."
 
 class Aggregates(Protocol):
     """Counts that the state drives and does not know. Every operation comes here once, in log
-    order, after the state itself has folded it."""
+    order, and the state itself folds it before or meanwhile."""
 
     @property
     def schema(self) -> str:

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from onhand.contracts.records import Event, Record
+from onhand.contracts.records import Record
 from onhand.kernel import Array, inlined_kernel, inner_kernel, kernel
 from onhand.state import fold
 from onhand.state.contexts import REFERRERS
@@ -49,7 +49,7 @@ OWN: Final = 7  # the session of a user who names none, by the user's name
 NEW: Final = (ITEM, USER, SESSION)
 """Names that get their rows here."""
 
-RECORD: Final = 0  # an event, the stock of an item, or another fact
+RECORD: Final = 0  # an event, the stock of an item, another fact, or an event that was seen
 ODD: Final = 1
 TIME: Final = 2
 QUANTITY: Final = 3
@@ -66,6 +66,7 @@ its length (-1: there is none) and its hash."""
 EVENT: Final = 0
 STOCK: Final = 1
 FACT: Final = 2
+SEEN: Final = 3
 LEFT: Final = -1
 """In place of an operation: a record, whose number follows, that is left to Python."""
 MOST: Final = 5
@@ -185,7 +186,8 @@ def note(found: Array, kind: int, body: Array, begin: Any, length: Any, of: int,
 @kernel
 def find(body: Array, count: int, seed: int, fields: Array, ids: Array) -> int:
     """Write what `count` records say, (count, FIELDS), and where the ids of events lie, (count, 3):
-    their kind, begin and length. Return how many ids; -1 where the batch must be left to Python."""
+    begin, length and the event's place. Return how many ids; -1 where the batch must be left to
+    Python."""
     size = body.shape[0] - PAD
     bits = np.zeros(1, np.int64)
     real = bits.view(np.float64)
@@ -250,7 +252,7 @@ def find(body: Array, count: int, seed: int, fields: Array, ids: Array) -> int:
                 elif key == W_QUERY:
                     asked = length > 0
                 elif key == W_ID:
-                    ids[names, 0], ids[names, 1], ids[names, 2] = 0, begin, length
+                    ids[names, 0], ids[names, 1], ids[names, 2] = begin, length, row
                     names += 1
             elif record == W_EVENT and whole:
                 if key == W_TIME:
@@ -353,6 +355,8 @@ def look_up(
             for kind in NEW:
                 expect(slots, fields[at + AHEAD, NAMES + 3 * kind + 2])
         found = fields[at]
+        if found[RECORD] == SEEN:
+            continue
         user = session = np.int64(0)
         operations[rows] = 0
         if found[RECORD] == EVENT:
@@ -455,8 +459,10 @@ class Scanner:
         fields = np.empty((count, FIELDS), np.int64)
         ids = np.empty((count, 3), np.int64)
         identified = find(body, count, self._seed, fields, ids)
-        if identified < 0 or not state.seen.add_new(self._texts(body, ids[:identified])):
+        if identified < 0:
             return state.name(self._decode(_array(count, batch)))
+        is_new = state.seen.add_packed(body, ids[:identified])
+        fields[ids[:identified][~is_new, 2], RECORD] = SEEN
         self._follow()
         operations = self._name(body, fields)
         left = np.flatnonzero(operations[:, 0] == LEFT)
@@ -489,9 +495,6 @@ class Scanner:
         places = fields[operations[left, 1], BEGIN : END + 1].tolist()
         elements = b"".join([batch[begin:end] for begin, end in places])
         records = self._decode(_array(len(left), elements))
-        for record in records:
-            if type(record) is Event:
-                record.id = None  # `seen` has it already
         rows, widths = operations_each(self._state, records)
         is_left = operations[:, 0] == LEFT
         counts = np.ones(len(operations), np.int64)

@@ -23,7 +23,7 @@ from onhand.state.contexts import DEVICES_AT, REFERRERS, referrer_name
 from onhand.state.lateness import Held
 from onhand.state.names import Names, Paths, Visitors
 from onhand.state.operations import KINDS, as_rows, fact, operations
-from onhand.state.port import AGGREGATES, Aggregates
+from onhand.state.port import Aggregates
 from onhand.state.seen import Seen
 from onhand.state.texts import Texts, decode, encode
 
@@ -105,8 +105,10 @@ class State:
         return operations(self, records)
 
     def step(self, rows: NDArray[np.int64], last: int) -> None:
-        """Fold operations, and be as of offset `last`."""
-        self._fold(rows)
+        """Fold operations, and be as of offset `last`: `change` and `count`, which may run at the
+        same time."""
+        self.change(rows)
+        self.count(rows)
         self.offset = last
 
     def is_room(self, records: int) -> bool:
@@ -118,14 +120,20 @@ class State:
     def fold(self, flat: list[int]) -> None:
         """Fold operations at once that were gathered in `flat`, and empty it: whoever must leave
         next is only known then."""
-        self._fold(as_rows(flat))
+        rows = as_rows(flat)
+        self.change(rows)
+        self.count(rows)
         flat.clear()
 
-    def _fold(self, rows: NDArray[np.int64]) -> None:
+    def change(self, rows: NDArray[np.int64]) -> None:
+        """Apply operations to the columns."""
         fold.fold(
             self.item, self.session, self.user, self.place, self.context, self.cluster, self.shop,
             rows,
         )  # fmt: skip
+
+    def count(self, rows: NDArray[np.int64]) -> None:
+        """Apply operations to the aggregates."""
         if self.aggregates is not None:
             self.aggregates.fold(rows)
 
@@ -198,15 +206,18 @@ class State:
             "shop": (self.shop, 1),
         }
 
-    def _used(self) -> Arrays:
-        tables = self._tables()
-        arrays = {
+    def _used_rows(self) -> Arrays:
+        return {
             f"{table}.{field}": column[:count]
-            for table, (columns, count) in tables.items()
+            for table, (columns, count) in self._tables().items()
             for field, column in columns._asdict().items()
         }
+
+    def _used(self) -> Arrays:
+        arrays = self._used_rows() | self.seen.used()
         if self.aggregates is not None:
-            arrays |= self.aggregates.used({table: count for table, (_, count) in tables.items()})
+            counts = {table: count for table, (_, count) in self._tables().items()}
+            arrays |= self.aggregates.used(counts)
         return arrays
 
     def ahead(self) -> list[NDArray[Any]]:
@@ -214,6 +225,7 @@ class State:
         meanwhile."""
         tables = self._tables()
         columns = [(column, count) for columns, count in tables.values() for column in columns]
+        columns += self.seen.columns()
         if self.aggregates is not None:
             counts = {table: count for table, (_, count) in tables.items()}
             columns += self.aggregates.columns(counts)
@@ -251,8 +263,6 @@ class State:
             bands=self.catalogue.bands.copy(),
             flags=self.flags.copy(),
             controls=self.controls.copy(),
-            seen_young=self.seen.young.copy(),
-            seen_old=self.seen.old.copy(),
             held=self.held.events,
             newest_ms=self.held.newest_ms,
             floor_ms=self.held.floor_ms,
@@ -285,15 +295,14 @@ class State:
         state.catalogue = Catalogue(texts.catalogue, texts.bands)
         state.flags = texts.flags
         state.controls = texts.controls
-        state.seen = Seen(limits.event_ids, texts.seen_young, texts.seen_old)
+        state.seen.restore(arrays)
         state.held = Held(
             limits.held_events, texts.held, texts.newest_ms, texts.floor_ms, texts.late
         )
         state.read_contracts()
         state.shop.clusters[:] = arrays["shop.clusters"]
-        for name, column in state._used().items():
-            if not name.startswith(AGGREGATES):
-                np.copyto(column, arrays[name])
+        for name, column in state._used_rows().items():
+            np.copyto(column, arrays[name])
         if aggregates is not None:
             aggregates.restore(arrays)
         return state

@@ -37,8 +37,6 @@ class Texts(msgspec.Struct):
     bands: dict[int, int]
     flags: dict[int, list[str]]
     controls: dict[str, Body]
-    seen_young: dict[str, None]
-    seen_old: dict[str, None]
     held: list[Event]
     newest_ms: int
     floor_ms: int
