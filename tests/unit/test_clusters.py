@@ -1,8 +1,12 @@
 import numpy as np
 import pytest
 
-from onhand.contracts.records import Item, ItemDelete, ItemPatch, Record
+from onhand.contracts.records import Item, ItemDelete, ItemPatch, Record, Signal
+from onhand.contracts.requests import RecommendRequest
+from onhand.decision.decide import Desk, decide
+from onhand.decision.slots import SIMILAR
 from onhand.retrieval.content import QUOTA, nearest
+from onhand.retrieval.pool import make_pool
 from onhand.state.clusters import CAPACITY, LEAST
 from onhand.state.state import Limits, State
 from streams import content
@@ -108,3 +112,26 @@ def test_the_nearest_are_found_and_what_must_not_be_shown_is_not(
         exact = (product[:found] >= wanted[0]).sum() / QUOTA
         shares.append(exact)
     assert np.mean(shares) == 1.0 if compared == ITEMS else np.mean(shares) > 0.8
+
+
+def test_what_a_pool_remembers_is_what_it_would_find(records: list[Record]):
+    state = folded(records[:ITEMS])
+    pool = make_pool(LIMITS.items)
+    desk = Desk(state, pool)
+    steps: list[list[Record]] = [
+        [],
+        [Item("i7", title="another thing")],
+        [ItemDelete("i21")],
+        [Signal("i14", stock=0)],
+        [Signal(f"i{n}", stock=0) for n in range(ITEMS) if n % 10],
+        [Item("i1", title="back again", stock=5)],
+    ]
+    for step in steps:
+        if step:
+            state.apply(step, state.offset + len(step))
+        for id in ("i7", "i14", "i28"):
+            request = RecommendRequest("product", item=id)
+            page = decide(desk, request, SIMILAR, 0)
+            assert page == decide(Desk(state, make_pool(LIMITS.items)), request, SIMILAR, 0)
+            assert len(page.items) == 10
+    assert np.count_nonzero(pool.alike.seed) == 3

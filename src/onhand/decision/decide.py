@@ -40,6 +40,7 @@ class Desk:
         self.state = state
         self.pool = pool
         self.tables = Held((sight_of(state), pool))
+        pool.alike.seed[:] = 0  # what it remembers was of another state
 
 
 class Page(NamedTuple):
@@ -82,7 +83,7 @@ def choose(
     """Fill the pool, choose up to `n` of it, lay them out; return how many are chosen, and the
     visitor's tier."""
     sight, pool = desk.tables
-    candidates, parts, place, size, chosen, page, kept_off = pool
+    candidates, parts, place, size, chosen, page, kept_off, near = pool
     session, _, seed, _, device, referrer, _ = asked
     user, country, cohort = recognise(
         asked, sight.session_user, sight.session_country, sight.user_country,
@@ -102,8 +103,8 @@ def choose(
     offer_listed(candidates, place, size, blocked, rows, scores, sources)
     share = LIVE_SHARE if rows.shape[0] else 1.0
     gather(
-        candidates, parts, place, size, sight, visitor, now_ms, plan.codes, plan.weights[known],
-        share, plan.new_ms, FEW,
+        candidates, parts, place, size, near, sight, visitor, now_ms, plan.codes,
+        plan.weights[known], share, plan.new_ms, FEW,
     )  # fmt: skip
     lets, per_brand, per_category, variety = conditions
     program, listed_rows = lets

@@ -3,6 +3,9 @@
 The clusters (`state.clusters`) whose centroids are nearest are looked through, until so many
 vectors have been compared: `MANY` for a ranker, which is all of a catalogue of no more, `FEW` for
 a page. `bench/vectors.py` measures what is missed. Additions, deletions and barriers hold at once.
+
+What is like an item stays the same until an item comes, changes or goes. So a page's pool
+remembers it: to compare vectors took most of a product page's decision.
 """
 
 from typing import Final
@@ -11,14 +14,16 @@ import numpy as np
 
 from onhand.kernel import Array, kernel
 from onhand.retrieval.interest import FIT
-from onhand.retrieval.pool import offer, settle
+from onhand.retrieval.pool import NEIGHBOURS, offer, settle
 from onhand.state.content import LENGTH, dot
 
-__all__ = ["FEW", "MANY", "content", "nearest"]
+__all__ = ["FEW", "MANY", "alike", "content", "nearest"]
 
-QUOTA: Final = 96
+QUOTA: Final = NEIGHBOURS
 MANY: Final = 32_768
 FEW: Final = 2_048
+ENOUGH: Final = 24
+"""Neighbours that may be shown: with fewer of those remembered, others are looked for."""
 _SEEN: Final = np.iinfo(np.int64).min
 _ORDER_BITS: Final = 32
 _ORDER: Final = 2**_ORDER_BITS - 1
@@ -43,12 +48,55 @@ def content(
 
 
 @kernel
+def alike(
+    candidates: Array, parts: Array, place: Array, size: Array, blocked: Array, centroid: Array,
+    count: Array, member: Array, vectors: Array, clusters: int, contents: Array, seed: int,
+    moves: int, seeds: Array, seeds_moves: Array, items: Array, products: Array, compared: int,
+    source: int, weight: float,
+) -> None:  # fmt: skip
+    """Offer the items nearest to the item `seed`, by their cosine: those that are remembered as of
+    as many `moves`, as far as they may be shown."""
+    direction = contents[seed]
+    if not direction.any():
+        return
+    if seeds.shape[0]:
+        at = seed % seeds.shape[0]
+        item, product = items[at], products[at]
+        if seeds[at] != seed or seeds_moves[at] != moves:
+            floor = int(FIT * LENGTH * LENGTH)
+            found = nearest(
+                centroid, count, member, vectors, clusters, blocked[:0], direction, floor,
+                compared, item, product,
+            )  # fmt: skip
+            product[found:] = 0
+            seeds[at], seeds_moves[at] = seed, moves
+        shown = found = 0
+        while found < item.shape[0] and product[found] > 0:
+            shown += blocked[item[found]] == 0
+            found += 1
+        if shown >= ENOUGH or shown == found:
+            for each in range(found):
+                if blocked[item[each]] == 0:
+                    offer(
+                        candidates, place, size, blocked, item[each],
+                        product[each] / (LENGTH * LENGTH),
+                    )  # fmt: skip
+            settle(candidates, parts, size[0], source, weight)
+            return
+    content(
+        candidates, parts, place, size, blocked, centroid, count, member, vectors, clusters,
+        direction, LENGTH, compared, source, weight,
+    )  # fmt: skip
+
+
+@kernel
 def nearest(
     centroid: Array, count: Array, member: Array, vectors: Array, clusters: int, blocked: Array,
     direction: Array, floor: int, compared: int, item: Array, product: Array,
 ) -> int:  # fmt: skip
     """Write the items with the greatest products above `floor`, best first, of the nearest
-    clusters with at least `compared` items between them; return how many."""
+    clusters with at least `compared` items between them; return how many. An empty `blocked` bars
+    nothing."""
     near = np.zeros(clusters, np.int64)
     for cluster in range(clusters):
         near[cluster] = dot(centroid[cluster], direction)
@@ -84,7 +132,7 @@ def look_through(
     entered = 0
     for at in range(count):
         value = dot(vectors[at], direction)
-        if value > floor and blocked[member[at]] == 0:
+        if value > floor and (blocked.shape[0] == 0 or blocked[member[at]] == 0):
             key = (value << _ORDER_BITS) + _ORDER - looked - at
             sink(item, product, item.shape[0], member[at], key)
             floor = product[0] >> _ORDER_BITS

@@ -78,12 +78,13 @@ def first_pass(
     codes: Array, weights: Array, now_ms: int,
 ) -> int:  # fmt: skip
     """Fill the pool, write the places of the candidates to keep, return how many."""
-    candidates, parts, place, size, chosen, _page, _kept_off = pool
+    candidates, parts, place, size, chosen, _page, _kept_off, near = pool
     blocked = sight.blocked
     clear(candidates, parts, place, size)
     gather(
-        candidates, parts, place, size, sight, visitor, now_ms, codes, weights, 1.0, NEW_MS, MANY
-    )
+        candidates, parts, place, size, near, sight, visitor, now_ms, codes, weights, 1.0, NEW_MS,
+        MANY,
+    )  # fmt: skip
     anchors = sessions.recent_item[visitor.session]
     if anchors[0] == 0:
         anchors = sight.user_recent[visitor.user]

@@ -6,7 +6,7 @@ import numpy as np
 
 from onhand.kernel import Array, kernel
 from onhand.retrieval.arrivals import new_arrivals
-from onhand.retrieval.content import content
+from onhand.retrieval.content import alike, content
 from onhand.retrieval.context import offer_context
 from onhand.retrieval.followers import follow, follow_one
 from onhand.retrieval.interest import aim
@@ -34,7 +34,7 @@ from onhand.retrieval.sources import (
 )
 from onhand.retrieval.trending import trending
 from onhand.state import decay
-from onhand.state.content import DIMENSIONS, LENGTH
+from onhand.state.content import DIMENSIONS
 from onhand.state.contexts import DEVICES_AT, REFERRERS_AT, hour_row
 
 __all__ = ["gather"]
@@ -42,8 +42,9 @@ __all__ = ["gather"]
 
 @kernel
 def gather(
-    candidates: Array, parts: Array, place: Array, size: Array, sight: Any, visitor: Any,
-    now_ms: int, codes: Array, weights: Array, share: float, new_ms: int, compared: int,
+    candidates: Array, parts: Array, place: Array, size: Array, near: Any, sight: Any,
+    visitor: Any, now_ms: int, codes: Array, weights: Array, share: float, new_ms: int,
+    compared: int,
 ) -> None:  # fmt: skip
     """Run the sources `codes`, (sources,) int64, with `share` of their `weights`, (sources,)
     float64, those of weight 0 not at all; items are new for `new_ms`, and of the content vectors
@@ -98,14 +99,17 @@ def gather(
             if code == REPEAT:
                 latest, others = sight.session_bought[session], sight.user_bought[user]
             own(candidates, parts, place, size, blocked, latest, others, code, weight)
-        elif code in (CONTENT, NEW_ARRIVALS, SEED_CONTENT):
-            if code == SEED_CONTENT:
-                direction = sight.content[visitor.seed]
-                length = LENGTH if direction.any() else 0.0
-            else:
-                direction = np.zeros(DIMENSIONS, np.int8)
-                interest, latest = sight.interest[session], sight.user_recent[user]
-                length = aim(interest, latest, sight.content, direction)
+        elif code == SEED_CONTENT:
+            alike(
+                candidates, parts, place, size, blocked, sight.centroid, sight.cluster_size,
+                sight.cluster_member, sight.cluster_vectors, sight.clusters[0], sight.content,
+                visitor.seed, sight.moves[0], near.seed, near.moves, near.item, near.product,
+                compared, code, weight,
+            )  # fmt: skip
+        elif code in (CONTENT, NEW_ARRIVALS):
+            direction = np.zeros(DIMENSIONS, np.int8)
+            interest, latest = sight.interest[session], sight.user_recent[user]
+            length = aim(interest, latest, sight.content, direction)
             if code == NEW_ARRIVALS:
                 new_arrivals(
                     candidates, parts, place, size, blocked, sight.arrived_item[0],

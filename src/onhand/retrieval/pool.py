@@ -5,7 +5,8 @@ of those that may be shown is 1, multiplied by its weight, and added to the cand
 candidate's source is the one that gave it most. An item that must not be shown enters too, with
 the reason, so that a decision can tell what it kept off the page; `select` passes it over.
 
-What each source says alone is kept too where `parts` has room for it: a page's has none.
+What each source says alone is kept too where `parts` has room for it: a page's has none. A page's
+has room for the items that are alike instead (see `content.alike`).
 
 A candidate is one record, so that offering touches one line of memory, and kernels take three
 plain arrays: a tuple of columns is copied at every call between kernels, which cost ten times
@@ -23,6 +24,7 @@ from onhand.state.barriers import REASONS
 
 __all__ = [
     "CANDIDATE",
+    "Alike",
     "Pool",
     "ahead",
     "bar",
@@ -39,6 +41,10 @@ __all__ = [
 ]
 
 CAPACITY: Final = 4096
+SEEDS: Final = 1024
+"""Items whose neighbours a pool remembers."""
+NEIGHBOURS: Final = 96
+"""How many of each."""
 CANDIDATE: Final = np.dtype(
     [
         ("item", np.int64),
@@ -54,6 +60,15 @@ PAGE: Final = ("item", "score", "source", "price_cents", "stock")
 """The rows of a page that is laid out; scores are in millionths."""
 
 
+class Alike(NamedTuple):
+    """The nearest items to some that pages were about, each where its row's remainder puts it."""
+
+    seed: NDArray[np.int64]  # (SEEDS,): the row, 0: none yet
+    moves: NDArray[np.int64]  # (SEEDS,): what `ShopColumns.moves` was then
+    item: NDArray[np.int64]  # (SEEDS, NEIGHBOURS): the best first
+    product: NDArray[np.int64]  # (SEEDS, NEIGHBOURS): of the vectors, 0 behind the last
+
+
 class Pool(NamedTuple):
     """Scratch memory for decisions, one at a time."""
 
@@ -64,11 +79,13 @@ class Pool(NamedTuple):
     chosen: NDArray[np.int64]  # places of the chosen, best first
     page: NDArray[np.int64]  # (PAGE, CAPACITY): the chosen, laid out
     kept_off: NDArray[np.int64]  # (2, reasons): how many each barrier kept off this page, off all
+    alike: Alike
 
 
 def make_pool(items: int, *, parts: bool = False) -> Pool:
     """Return an empty pool for a catalogue of at most `items` rows, with the sources' `parts` or
-    without."""
+    with what is alike."""
+    seeds = 0 if parts else SEEDS
     return Pool(
         candidates=np.zeros(CAPACITY, CANDIDATE),
         parts=np.zeros((CAPACITY if parts else 0, len(SOURCES)), np.float32),
@@ -77,6 +94,12 @@ def make_pool(items: int, *, parts: bool = False) -> Pool:
         chosen=np.zeros(CAPACITY, np.int64),
         page=np.zeros((len(PAGE), CAPACITY), np.int64),
         kept_off=np.zeros((2, len(REASONS)), np.int64),
+        alike=Alike(
+            np.zeros(seeds, np.int64),
+            np.zeros(seeds, np.int64),
+            np.zeros((seeds, NEIGHBOURS), np.int64),
+            np.zeros((seeds, NEIGHBOURS), np.int64),
+        ),
     )
 
 

@@ -66,6 +66,7 @@ class Sight(NamedTuple):
     cluster_member: Column
     cluster_vectors: Column
     clusters: Column
+    moves: Column
     session_user: Column
     session_country: Column
     session_interactions: Column
@@ -129,6 +130,7 @@ def sight_of(state: State) -> Sight:
         cluster_member=state.cluster.member,
         cluster_vectors=state.cluster.vectors,
         clusters=state.shop.clusters,
+        moves=state.shop.moves,
         session_user=sessions.user,
         session_country=sessions.country,
         session_interactions=sessions.interactions,

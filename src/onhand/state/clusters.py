@@ -51,6 +51,7 @@ def drop(clusters: Any, items: Any, shop: Any, item: int) -> None:
     if home < 0:
         return
     items.cluster[item] = 0
+    shop.moves[0] += 1
     last = clusters.size[home] - 1
     clusters.size[home] = last
     if at != last:
@@ -63,6 +64,7 @@ def drop(clusters: Any, items: Any, shop: Any, item: int) -> None:
 def join(clusters: Any, items: Any, shop: Any, item: int) -> None:
     """Put an item into the cluster that is nearest, and split that if it is full then."""
     vector = items.content[item]
+    shop.moves[0] += 1
     used = shop.clusters[0]
     if used == 0:
         used = shop.clusters[0] = 1

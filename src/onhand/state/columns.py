@@ -138,6 +138,7 @@ class ShopColumns(NamedTuple):
     items: I64  # rows of items in use, row 0 included
     sessions: I64  # begun so far
     clusters: I64  # in use
+    moves: I64  # how often an item came into a cluster or left one
     landmark_ms: I64  # of `decay`
     arrived_item: Annotated[I32, ARRIVED]  # the newest items, latest first
     arrived_ms: Annotated[I64, ARRIVED]
