@@ -133,9 +133,9 @@ def _listed(body: bytearray) -> Listed:
 
 
 def _send_behind(process: int) -> None:
-    """Let a process have only the time that nobody else wants, and none of the first processor:
-    the system moves no thread to one that is not idle, not even from behind another to where only
-    this process runs."""
+    """Let a process have only the time that nobody else of our session wants, and none of the first
+    processor: the system moves no thread to one that is not idle, not even from behind another to
+    where only this process runs."""
     os.sched_setscheduler(process, os.SCHED_IDLE, os.sched_param(0))
     processors = sorted(os.sched_getaffinity(process))
     os.sched_setaffinity(process, processors[1:] or processors)
