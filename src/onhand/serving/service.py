@@ -53,6 +53,8 @@ for as long as there are objects to look at, and the old ones not at all. Neithe
 leave cycles, so there is little to find."""
 _WRITE_S: Final = 1.5
 """How long records may wait to be written, or new ones are refused."""
+_SHORT_BYTES: Final = 4096
+"""A body that is no longer waits for no other: a few events take as long as a page."""
 _DECODES: Final = 8
 """Over so many bodies the time to decode one is averaged."""
 _PART_MEDIA: Final = {NDJSON: JSON, TEXT: JSON}
@@ -234,7 +236,7 @@ class Service:
         letters, when this returns. Raises `Invalid` when it cannot be read, and keeps it."""
         urgent = gate.contract.kind == "signals"
         try:
-            parsed = await self._decode(parsing, urgent)
+            parsed = await self._decode(parsing, urgent or len(body.content) <= _SHORT_BYTES)
         except Invalid as error:
             await self.refuse(gate, error, body, source)
             raise
@@ -252,10 +254,10 @@ class Service:
         self.metrics.count_report(gate.label, report)
         return report
 
-    async def _decode(self, parsing: Steps[Parsed[Any]], urgent: bool) -> Parsed[Any]:
-        """Decode one body after the other, `urgent` ones at once: each that is under way keeps
-        pages waiting for a stretch of work in every round."""
-        if urgent:
+    async def _decode(self, parsing: Steps[Parsed[Any]], at_once: bool) -> Parsed[Any]:
+        """Decode one body after the other, but for those that may `at_once`: each that is under way
+        keeps pages waiting for a stretch of work in every round."""
+        if at_once:
             return await self.monitor.take_turns("decode", parsing)
         self._undecoded += 1
         try:
