@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from onhand.kernel import Array, inner_kernel, kernel, prefetch
+from onhand.kernel import Array, entry_kernel, inner_kernel, kernel, prefetch
 from onhand.state.lookup import PAD, hash_of, is_same, text
 
 __all__ = ["Seen"]
@@ -47,52 +47,54 @@ def slot_of(
     return slot
 
 
-@kernel
-def hash_all(body: Array, spans: Array, seed: int, hashes: Array) -> None:
-    """Write the hashes of ids, each a row of `spans` that begins with its begin and length."""
-    for at in range(spans.shape[0]):
-        hashes[at] = hash_of(body, spans[at, 0], spans[at, 1], 0, seed)
-
-
-@kernel
+@entry_kernel
 def add(
-    body: Array, spans: Array, hashes: Array, begin: int, most: int,
+    body: Array, spans: Array, begin: int, most: int, seed: int,
     slots: Array, ends: Array, arena: Array, used: Array,
     old_slots: Array, old_ends: Array, old_arena: Array, is_new: Array,
 ) -> Any:  # fmt: skip
-    """Add ids from number `begin` on to the younger generation until it has `most`; say of each
-    whether it is new, and return how far this came."""
+    """Add ids, each a row of `spans` that begins with its begin and length, from number `begin` on
+    to the younger generation, until that has `most` or its arena is full; say of each whether it is
+    new, and return how far this came."""
     count = spans.shape[0]
-    at = begin
-    while at < count and used[0] < most:
+    hashes = np.empty(count, np.int64)
+    for at in range(begin, count):
+        hashes[at] = hash_of(body, spans[at, 0], spans[at, 1], 0, seed)
+    for at in range(begin, count):
         if at + _AHEAD < count:
             expected = hashes[at + _AHEAD]
             prefetch(slots, expected & (slots.shape[0] - 1), 0)
             prefetch(old_slots, expected & (old_slots.shape[0] - 1), 0)
-        start, length, hashed = spans[at, 0], spans[at, 1], hashes[at]
+        start, length, hashed, end = spans[at, 0], spans[at, 1], hashes[at], ends[used[0]]
+        if used[0] == most or end + length + PAD > arena.shape[0]:
+            return at
         old = slot_of(old_slots, old_ends, old_arena, body, start, length, hashed)
         slot = slot_of(slots, ends, arena, body, start, length, hashed)
         is_new[at] = old_slots[old] == 0 and slots[slot] == 0
         if is_new[at]:
-            end = ends[used[0]]
             for byte in range(length):
                 arena[end + byte] = body[start + byte]
             used[0] += 1
             ends[used[0]] = end + length
             slots[slot] = (hashed & ~_LOW) | used[0]
-        at += 1
-    return at
+    return count
 
 
-@kernel
+@entry_kernel
 def find(
-    body: Array, spans: Array, hashes: Array, slots: Array, ends: Array, arena: Array,
-    is_there: Array,
-) -> None:  # fmt: skip
-    """Note which ids a generation has."""
+    body: Array, spans: Array, seed: int, slots: Array, ends: Array, arena: Array,
+    old_slots: Array, old_ends: Array, old_arena: Array, is_there: Array,
+) -> int:  # fmt: skip
+    """Say of each id whether it is in a generation; return how many are."""
+    known = 0
     for at in range(spans.shape[0]):
-        slot = slot_of(slots, ends, arena, body, spans[at, 0], spans[at, 1], hashes[at])
-        is_there[at] |= slots[slot] != 0
+        start, length = spans[at, 0], spans[at, 1]
+        hashed = hash_of(body, start, length, 0, seed)
+        old = slot_of(old_slots, old_ends, old_arena, body, start, length, hashed)
+        slot = slot_of(slots, ends, arena, body, start, length, hashed)
+        is_there[at] = old_slots[old] != 0 or slots[slot] != 0
+        known += is_there[at]
+    return known
 
 
 @kernel
@@ -107,7 +109,7 @@ def enter_slots(slots: Array, ends: Array, arena: Array, count: int, seed: int) 
         slots[slot] = (hashed & ~_LOW) | number
 
 
-@kernel
+@entry_kernel
 def split(body: Array, spans: Array) -> None:
     """Write begin and length of MessagePack texts that lie one behind the other."""
     at = 0
@@ -148,11 +150,13 @@ class Seen:
     def among(self, ids: Sequence[str]) -> set[str]:
         """Return those of `ids` that are here."""
         body, spans = _packed(ids)
-        hashes = _hashed(body, spans)
-        is_there = np.zeros(len(ids), np.bool_)
-        for slots, ends, arena, _ in (self._young, self._old):
-            find(body, spans, hashes, slots, ends, arena, is_there)
-        return set(compress(ids, is_there.tolist())) if is_there.any() else set()
+        is_there = np.empty(len(ids), np.bool_)
+        young, old = self._young, self._old
+        known = find(
+            body, spans, _SEED, young.slots, young.ends, young.arena,
+            old.slots, old.ends, old.arena, is_there,
+        )  # fmt: skip
+        return set(compress(ids, is_there.tolist())) if known else set()
 
     def add(self, ids: Sequence[str]) -> NDArray[np.bool_]:
         """Remember ids; return of each whether it was new."""
@@ -162,27 +166,17 @@ class Seen:
         """Remember ids that lie in `body`, each a row of `spans` that begins with its begin and
         length; return of each whether it was new."""
         is_new = np.empty(len(spans), np.bool_)
-        hashes = _hashed(body, spans)
-        size, done = int(spans[:, 1].sum()), 0
+        done = 0
         while done < len(spans):
-            self._make_room(size)
-            slots, ends, arena, used = self._young
-            done = add(
-                body, spans, hashes, done, self.generation, slots, ends, arena, used,
-                *self._old[:3], is_new,
-            )  # fmt: skip
-            if used[0] == self.generation:
-                self._old, self._young = self._young, _generation(self.generation)
+            young, old = self._young, self._old
+            done = add(body, spans, done, self.generation, _SEED, *young, *old[:3], is_new)
+            if young.used[0] == self.generation:
+                self._old, self._young = young, _generation(self.generation)
+            elif done < len(spans):
+                arena = np.zeros(2 * len(young.arena), np.uint8)
+                arena[: len(young.arena)] = young.arena
+                self._young = young._replace(arena=arena)
         return is_new
-
-    def _make_room(self, size: int) -> None:
-        """Make the younger generation fit for so many bytes more."""
-        young = self._young
-        end = int(young.ends[young.used[0]])
-        if end + size + PAD > len(young.arena):
-            arena = np.zeros(2 * (end + size) + PAD, np.uint8)
-            arena[:end] = young.arena[:end]
-            self._young = young._replace(arena=arena)
 
     def used(self) -> dict[str, NDArray[Any]]:
         """Return every array up to what is used of it, but for slots, which follow."""
@@ -222,9 +216,3 @@ def _packed(ids: Sequence[str]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     spans = np.empty((len(ids), 2), np.int64)
     split(body, spans)
     return body, spans
-
-
-def _hashed(body: NDArray[np.uint8], spans: NDArray[np.int64]) -> NDArray[np.int64]:
-    hashes = np.empty(len(spans), np.int64)
-    hash_all(body, spans, _SEED, hashes)
-    return hashes
