@@ -340,8 +340,9 @@ def test_a_second_server_on_the_same_folder_says_so(start: "Start", tmp_path: Pa
 def test_a_checkpoint_is_taken_while_serving(start: "Start") -> None:
     live = start(ONHAND_CHECKPOINT_RECORDS="50")
     live.post_events([view("s", "a") for _ in range(60)])
-    for number in range(20):
+    folder, number = live.data / "checkpoints", 0
+    while not any(folder.rglob("*.checkpoint")) and number < 2_000:
         live.post_events([view("s", "a", id=f"c{number}")])
-    folder = live.data / "checkpoints"
+        number += 1
     assert any(folder.rglob("*.checkpoint"))
     assert live.client.get("/v1/recommend/home?session=s").status_code == 200
