@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onhand.serving.guard import Guard
+from onhand.serving.guard import Guard, key_name
 from onhand.serving.keys import ROLES, Key, Role, digest
 from onhand.serving.problems import HttpError
 from onhand.serving.route import Route
@@ -72,7 +72,7 @@ def test_no_key_and_a_wrong_key_open_nothing(route: Route, word: str, text: str)
 def test_without_keys_everything_is_open(route: Route, word: str) -> None:
     guard = Guard((), (), lambda: 0.0, lambda: NOW_MS)
     assert ask(guard, route, word) == 200
-    assert guard.admits_page([])
+    assert guard.admits_page([], None)
 
 
 @given(ROUTE, WORDS)
@@ -90,9 +90,9 @@ def test_a_head_is_a_get() -> None:
 
 
 def test_page_reads_take_the_same_key() -> None:
-    assert GUARD.admits_page([bearer(TEXTS["read"])])
+    assert GUARD.admits_page([], key_name([bearer(TEXTS["read"])]))
     for headers in ([], [bearer(TEXTS["ingest"])], [bearer("x")], [bearer("onhand_admin_old")]):
-        assert not GUARD.admits_page(headers)
+        assert not GUARD.admits_page(headers, key_name(headers))
 
 
 def test_basic_authentication_and_the_query() -> None:

@@ -21,7 +21,7 @@ from onhand.serving.problems import Header, HttpError, retry_after
 from onhand.serving.route import ADMIN, INGEST, READ, Access, Route
 from onhand.serving.routes import ROUTES
 
-__all__ = ["Guard", "with_headers"]
+__all__ = ["Guard", "key_name", "with_headers"]
 
 _CHALLENGE: Final[Header] = (b"www-authenticate", b'Bearer realm="onhand"')
 _BURST_S: Final = 2.0
@@ -99,15 +99,15 @@ class Guard:
             by_method = next((p.by_method for p in self._patterns if p.match(path)), {})
         return by_method.get("GET" if method == "HEAD" else method)
 
-    def admits_page(self, headers: Iterable[Header]) -> bool:
-        """Whether a page read may be answered at once; if not, `check` says why. A web page of
-        another origin gets its answer with headers, which `check` knows."""
+    def admits_page(self, headers: Iterable[Header], name: bytes | None) -> bool:
+        """Whether a page read with a key of this `name` may be answered at once; if not, `check`
+        says why. A web page of another origin gets its answer with headers, which `check` knows."""
         if self._origins and any(name == b"origin" for name, _ in headers):
             return False
         if not self._holders:
             return True
         try:
-            self._check_key(READ, headers, b"")
+            self._check_key(READ, name)
         except HttpError:
             return False
         return True
@@ -125,7 +125,8 @@ class Guard:
             self._check_port(scope)
         extra = self._check_origin(method, headers)
         if access is not None and self._holders and method != "OPTIONS":
-            self._check_key(access, headers, scope["query_string"] if access == INGEST else b"")
+            query = scope["query_string"] if access == INGEST else b""
+            self._check_key(access, key_name(headers, query))
         return extra
 
     def preflight(self, scope: Scope) -> list[Header] | None:
@@ -165,13 +166,11 @@ class Guard:
             f"Pages of {text[:100]!r} may not send here; name it in the setting `origins`.",
         )
 
-    def _check_key(self, access: Access | None, headers: Iterable[Header], query: bytes) -> None:
+    def _check_key(self, access: Access | None, name: bytes | None) -> None:
         if access is None or access == ():
             return
-        text = _key_text(headers, query)
-        if text is None:
+        if name is None:
             _refuse_nobody(access)
-        name = digest(text)
         holder = self._holders.get(name)
         if holder is None or not is_same(holder.digest, name):
             raise HttpError(
@@ -227,6 +226,12 @@ def _regex(path: str) -> str:
     return "".join(
         wild.get(part, "[^/]+") if part.startswith("{") else re.escape(part) for part in parts
     )
+
+
+def key_name(headers: Iterable[Header], query: bytes = b"") -> bytes | None:
+    """Return the name that a request's key is known by, None where it has none."""
+    text = _key_text(headers, query)
+    return None if text is None else digest(text)
 
 
 def _key_text(headers: Iterable[Header], query: bytes) -> bytes | None:

@@ -29,6 +29,7 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 
 from onhand.serving.app import App
+from onhand.serving.guard import key_name
 from onhand.serving.problems import Header, HttpError, describe
 
 __all__ = ["Server", "listen"]
@@ -63,6 +64,7 @@ class Connection(HttpToolsProtocol):
     _data = b""
     _plain_lines = b""
     _plain_headers: Sequence[Header] = ()
+    _plain_key: bytes | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a first request."""
@@ -96,7 +98,7 @@ class Connection(HttpToolsProtocol):
         line = _PAGE_LINE(data)
         if line is None or line.end() + len(lines) != len(data):
             return False
-        if not self._admits_page(self._plain_headers):
+        if not self._admits_page(self._plain_headers, self._plain_key):
             return False
         answer = self._answer_now(line[1], self.server_state.default_headers)
         if answer is None:
@@ -115,6 +117,7 @@ class Connection(HttpToolsProtocol):
         lines = self._data[line.end() :]
         if lines.find(b"\r\n\r\n") == len(lines) - 4:
             self._plain_lines, self._plain_headers = lines, self.headers
+            self._plain_key = key_name(self.headers)
 
     def on_message_begin(self) -> None:
         """A head begins: it has so much time."""
@@ -128,7 +131,11 @@ class Connection(HttpToolsProtocol):
         began_s = self._head_began_s
         self._head_began_s = 0.0
         self._head_bytes = 0
-        if self.url.startswith(_PAGE) and self._is_plain() and self._admits_page(self.headers):
+        if (
+            self.url.startswith(_PAGE)
+            and self._is_plain()
+            and self._admits_page(self.headers, key_name(self.headers))
+        ):
             answer = self._answer_now(self.url, self.server_state.default_headers)
             if answer is not None:
                 self.transport.write(answer)
