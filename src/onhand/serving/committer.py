@@ -248,8 +248,8 @@ class Committer:
 
 
 def _give_way() -> None:
-    """Let other threads have the processor first, where the system can tell threads apart: on a
-    server that is asked for more than it can do, a checkpoint took a third of a second's pages."""
+    """Let other threads have the processor first, where the system can tell threads apart: a
+    server that is asked for more than it can do answers pages with all that it has."""
     if sys.platform == "linux":
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOWEST)
 

@@ -102,7 +102,7 @@ class Guard:
     def admits_page(self, headers: Iterable[Header], name: bytes | None) -> bool:
         """Whether a page read with a key of this `name` may be answered at once; if not, `check`
         says why. A web page of another origin gets its answer with headers, which `check` knows."""
-        if self._origins and any(name == b"origin" for name, _ in headers):
+        if self._origins and any(header == b"origin" for header, _ in headers):
             return False
         if not self._holders:
             return True
