@@ -33,14 +33,15 @@ class Folding:
     """Folds on two other threads, without the interpreter lock, while this one names the records
     that follow: for whoever folds much of a log.
 
-    Until `reach` or `wait` returns, the state's names are ahead of its columns, and nobody may read
-    it.
+    Until `reach` or `wait` returns, the state's names are ahead of its columns, and these of what
+    is counted for features: nobody may read it, and who has `add`ed waits before `submit`.
     """
 
     def __init__(self, state: State) -> None:
         self._state = state
         self._scanner: Scanner | None = None
         self._steps: deque[Future[None]] = deque()
+        self._counts: deque[Future[None]] = deque()
 
     def __enter__(self) -> Self:
         self._folder = ThreadPoolExecutor(1, thread_name_prefix="fold")
@@ -54,8 +55,7 @@ class Folding:
     def add(self, records: Sequence[Record], last: int) -> None:
         """Fold records soon, the last of which has offset `last`. Raises what a fold before
         raised."""
-        rows = self.name(records)
-        self.submit(lambda: self._step(rows, last))
+        self._add(self.name(records), last)
 
     def add_packed(self, batch: Packed) -> None:
         """Fold records soon that nobody has decoded. Raises `LogDamaged` where they are none, and
@@ -68,13 +68,11 @@ class Folding:
             rows = self._scanner.name(batch.elements, batch.count)
         except msgspec.DecodeError as error:
             raise LogDamaged(batch.first, str(error)) from error
-        self.submit(lambda: self._step(rows, batch.last))
+        self._add(rows, batch.last)
 
     def submit(self, step: Callable[[], None]) -> None:
-        """Take a step of the state soon, behind all that was added. Raises what one before
-        raised."""
-        if len(self._steps) == STEPS_WAITING:
-            self._steps.popleft().result()
+        """Take a step of the state soon, behind those before. Raises what one of them raised."""
+        _make_room(self._steps)
         self._steps.append(self._folder.submit(step))
 
     def reach(self, records: Sequence[Record], last: int) -> None:
@@ -83,13 +81,16 @@ class Folding:
         rows = self.name(records)
         self.wait()
         if records:
-            self._step(rows, last)
+            self._state.step(rows, last)
 
-    def _step(self, rows: NDArray[np.int64], last: int) -> None:
-        """Fold operations as `State.step` does, and count them for features meanwhile."""
-        counted = self._counter.submit(self._state.count, rows)
+    def _add(self, rows: NDArray[np.int64], last: int) -> None:
+        """Fold operations soon, as `State.step` does, but each of its parts at its own speed."""
+        _make_room(self._counts)
+        self._counts.append(self._counter.submit(self._state.count, rows))
+        self.submit(lambda: self._change(rows, last))
+
+    def _change(self, rows: NDArray[np.int64], last: int) -> None:
         self._state.change(rows)
-        counted.result()
         self._state.offset = last
 
     def name(self, records: Sequence[Record]) -> NDArray[np.int64]:
@@ -101,8 +102,15 @@ class Folding:
 
     def wait(self) -> None:
         """Return when all that was added is folded. Raises what a fold raised."""
-        while self._steps:
-            self._steps.popleft().result()
+        for waiting in (self._steps, self._counts):
+            while waiting:
+                waiting.popleft().result()
+
+
+def _make_room(waiting: deque[Future[None]]) -> None:
+    """Wait until few enough steps do."""
+    if len(waiting) == STEPS_WAITING:
+        waiting.popleft().result()
 
 
 class Past:
