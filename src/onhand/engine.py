@@ -13,7 +13,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import inf
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 from zlib import crc32
 
 import msgspec
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from onhand.admission import Admission, Retry, admit
 from onhand.app import App
-from onhand.contracts.answers import IngestReport, ItemFacts, Recommendation
+from onhand.contracts.answers import IngestReport, ItemFacts, Recommendation, RecommendedItem
 from onhand.contracts.checks import check
 from onhand.contracts.errors import Fault, Invalid, RecordError, Unavailable, Unknown
 from onhand.contracts.features import (
@@ -66,10 +66,9 @@ from onhand.ranking.artefact import ModelStore
 from onhand.retrieval.filters import parse_filter
 from onhand.retrieval.listed import NO_LIST
 from onhand.retrieval.pool import make_pool
-from onhand.retrieval.sight import find_visitor, sight_of
+from onhand.retrieval.sight import find_visitor, look_up, sight_of
 from onhand.state.barriers import REASONS
 from onhand.state.lateness import Held
-from onhand.state.operations import session_name
 from onhand.state.state import Arrays, Dump, Limits, State
 from onhand.steps import STEP_RECORDS, Steps, finish
 
@@ -86,6 +85,17 @@ _KINDS: Final[dict[type, Kind]] = {record: kind for kind, record in RECORDS.item
 _TAGS: Final[dict[str, Kind]] = {
     str(record.__struct_config__.tag): kind for kind, record in RECORDS.items()
 }
+
+
+_decode: Final = msgspec.json.Decoder(Recommendation).decode
+
+
+class Decided(NamedTuple):
+    """An answer as JSON, how well the visitor is known, and the lower step of the ladder."""
+
+    json: bytes
+    tier: str
+    degraded: str | None
 
 
 class Engine:
@@ -333,7 +343,7 @@ class Engine:
         Raises `Unavailable` where the log is not folded yet and the app declares no list, and
         `Refused` for a wrong filter.
         """
-        return self.decide_as_json(request, now_ms, waited_ms, hurry)[0]
+        return _decode(self.decide_as_json(request, now_ms, waited_ms, hurry).json)
 
     def decide_as_json(
         self,
@@ -341,8 +351,8 @@ class Engine:
         now_ms: int | None = None,
         waited_ms: float = 0.0,
         hurry: bool = False,
-    ) -> tuple[Recommendation, bytes]:
-        """As `decide`, with the answer's JSON: the decision's record has it too."""
+    ) -> Decided:
+        """As `decide`, as JSON."""
         if request.filter is not None:
             parse_filter(request.filter)
         if not self.answers(request.slot):
@@ -360,7 +370,7 @@ class Engine:
         self._row(item)
         request = RecommendRequest(slot="product", item=item, n=n)
         plan = SIMILAR._replace(foresight=self._rules["product"].foresight)
-        return self._answer(request, "similar", plan, now_ms)[0]
+        return _decode(self._answer(request, "similar", plan, now_ms).json)
 
     def _answer(
         self,
@@ -370,7 +380,7 @@ class Engine:
         now_ms: int | None,
         waited_ms: float = 0.0,
         hurry: bool = False,
-    ) -> tuple[Recommendation, bytes]:
+    ) -> Decided:
         began_ns = time.perf_counter_ns()
         if now_ms is None:
             now_ms = _now_ms()
@@ -389,7 +399,7 @@ class Engine:
             model=DEFAULT if entry is None else entry.prepared.model,
             variant=VARIANT,
             degraded=fall.step,
-            items=page.items,
+            items=cast("list[RecommendedItem]", msgspec.Raw(page.json)),
             took_us=(time.perf_counter_ns() - began_ns) // 1000,
             age_ms=now_ms - entry.prepared.prepared_ms
             if fall.step == "stale" and entry is not None
@@ -399,21 +409,25 @@ class Engine:
             self._note_list(request, entry, fall, page.tier, now_ms)
         body = self._encode(answer)
         if self._decisions is not None:
-            record = self._record(request, answer, msgspec.Raw(body), entry, now_ms, plan.foresight)
+            vectors = self._vectors(request, answer.decision, page, now_ms)
+            record = self._record(request, body, entry, now_ms, plan.foresight, vectors)
             self._decisions.put(answer.decision, self._encode(record))
-        return answer, body
+        return Decided(body, page.tier, fall.step)
 
     def _find_head(self, request: RecommendRequest) -> Entry | None:
         """Return the list for visitors of whom no more is known than of this one."""
+        if request.item is not None:
+            return None
         state = self._state
-        session = state.sessions.rows.get(session_name(request.session, request.user), 0)
-        if request.item is not None or state.session.interactions.item(session):
-            return None
-        visitor = find_visitor(state, request)
-        if find_tier(state, visitor) > 0:
-            return None
-        country = state.countries.names[visitor.country] if visitor.country else None
-        return self.lists.find_head(request.slot, country)
+        session, user, _, country, *_ = look_up(state, request)
+        if session or user:
+            if state.session.interactions.item(session):
+                return None
+            visitor = find_visitor(state, request)
+            if find_tier(state, visitor) > 0:
+                return None
+            country = visitor.country
+        return self.lists.find_head(request.slot, state.countries.names[country] or None)
 
     def _note_list(
         self, request: RecommendRequest, entry: Entry | None, fall: Fall, tier: str, now_ms: int
@@ -430,21 +444,21 @@ class Engine:
     def _record(
         self,
         request: RecommendRequest,
-        answer: Recommendation,
-        encoded: msgspec.Raw,
+        body: bytes,
         entry: Entry | None,
         now_ms: int,
         foresight: bool,
+        vectors: Vectors | None,
     ) -> DecisionRecord:
-        """Return the record of an answer that is `encoded` already."""
-        vectors = self._vectors(request, answer, now_ms)
-        body, app = cast(Recommendation, encoded), self.features.version
+        answer, app = cast(Recommendation, msgspec.Raw(body)), self.features.version
         if entry is None:
-            return DecisionRecord(request, now_ms, body, app, foresight=foresight, vectors=vectors)
+            return DecisionRecord(
+                request, now_ms, answer, app, foresight=foresight, vectors=vectors
+            )
         return DecisionRecord(
             request,
             now_ms,
-            body,
+            answer,
             app,
             candidates_as_of=entry.prepared.as_of,
             prepared_ms=entry.prepared.prepared_ms,
@@ -474,7 +488,7 @@ class Engine:
             try:
                 if fall.step == "static":
                     items = choose_static(self._state, request, rule.static, self.ready)
-                    return fall, Page(items, "none"), None
+                    return fall, Page(self._encode(items), "none"), None
                 if fall.step == "popular":
                     cheap = POPULAR_PLAN._replace(foresight=plan.foresight)
                     page = decide(self._desk, request, cheap, now_ms)
@@ -486,7 +500,7 @@ class Engine:
                 self._note_failure(fall, request)
             else:
                 return fall, page, entry
-        return fall, Page([], "none"), None
+        return fall, Page(b"[]", "none"), None
 
     def _note_failure(self, fall: Fall, request: RecommendRequest) -> None:
         """Log the exception that a page was not made for: one a second, with how many there were
@@ -630,17 +644,18 @@ class Engine:
         return self.contracts.gate(kind).check(record, now_ms) or record
 
     def _vectors(
-        self, request: RecommendRequest, answer: Recommendation, now_ms: int
+        self, request: RecommendRequest, decision: str, page: Page, now_ms: int
     ) -> Vectors | None:
         """Return the features of what is shown, for the share of decisions that keeps them."""
         share = self._vector_share
-        if not share or crc32(answer.decision.encode()) >= share * 2**32:
+        if not share or crc32(decision.encode()) >= share * 2**32:
             return None
+        shown = [self._state.items.rows[item.id] for item in page.items]
         context = request.context
         asker = Entity(None, request.user, request.session, context.country, context.device)
-        whose = np.array([rows_of(self._state, asker)] * len(answer.items), np.int64)
+        whose = np.array([rows_of(self._state, asker)] * len(shown), np.int64)
         whose = whose.reshape(-1, 5)
-        whose[:, 0] = [self._state.items.rows[item.id] for item in answer.items]
+        whose[:, 0] = shown
         moments = np.full(len(whose), now_ms, np.int64)
         read = self._every_feature.gather_rows(self._state, whose, moments)
         self._recent_vectors.append(read.values)

@@ -8,6 +8,7 @@ compiled call.
 
 from typing import Any, Final, NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,22 +16,24 @@ from onhand.contracts.answers import RecommendedItem
 from onhand.contracts.requests import RecommendRequest
 from onhand.decision.slots import Plan
 from onhand.decision.tiers import TIERS, tier_of
+from onhand.decision.written import ITEM_BYTES, write_items
 from onhand.kernel import Array, Held, short_kernel
 from onhand.retrieval.content import FEW
 from onhand.retrieval.filters import NO_FILTER, compile_filter
 from onhand.retrieval.foresight import foresee, release
 from onhand.retrieval.gather import gather
 from onhand.retrieval.listed import LIVE_SHARE, NO_LIST, Listed, offer_listed
-from onhand.retrieval.pool import Pool, bar, bar_one, clear, lay_out, select
+from onhand.retrieval.pool import CAPACITY, Pool, bar, bar_one, clear, select
 from onhand.retrieval.selection import FREE, Conditions, bar_filtered, explore, fill, pick
 from onhand.retrieval.sight import Asked, Visitor, look_up, recognise, sight_of
-from onhand.retrieval.sources import LABELS, POPULAR
+from onhand.retrieval.sources import POPULAR
 from onhand.state.barriers import BOUGHT, EXCLUDED, IN_CART, SEED
 from onhand.state.state import State
 
 __all__ = ["Desk", "Page", "decide"]
 
 _NOTHING: Final = np.zeros(0, np.int32)
+_decode_items: Final = msgspec.json.Decoder(list[RecommendedItem]).decode
 
 
 class Desk:
@@ -39,15 +42,31 @@ class Desk:
     def __init__(self, state: State, pool: Pool) -> None:
         self.state = state
         self.pool = pool
-        self.tables = Held((sight_of(state), pool))
+        self.written = np.zeros(CAPACITY * ITEM_BYTES, np.uint8)
+        self._ids = state.items.spelled()
+        self._tables = Held((sight_of(state), pool, self._ids, self.written))
         pool.alike.seed[:] = 0  # what it remembers was of another state
+
+    @property
+    def tables(self) -> Held:
+        """What a decision reads and where it writes, for compiled code."""
+        ids = self.state.items.spelled()
+        if ids is not self._ids:
+            self._ids = ids
+            self._tables = Held((sight_of(self.state), self.pool, ids, self.written))
+        return self._tables
 
 
 class Page(NamedTuple):
-    """The chosen items, best first, and what was known of the visitor."""
+    """The chosen items as JSON, best first, and what was known of the visitor."""
 
-    items: list[RecommendedItem]
+    json: bytes
     tier: str
+
+    @property
+    def items(self) -> list[RecommendedItem]:
+        """The chosen items, best first."""
+        return _decode_items(self.json)
 
 
 def decide(
@@ -58,14 +77,14 @@ def decide(
     A `prepared` list counts 1 beside `LIVE_SHARE` of the plan's weights (see `retrieval.listed`).
     Afterwards the pool holds every candidate, and in `kept_off` how many a barrier kept off.
     """
-    state, names = desk.state, desk.state.items.names
+    state, items = desk.state, len(desk.state.items)
     excluded = _rows(state, request.exclude) if request.exclude else _NOTHING
     conditions = _conditions(state, request)
     asked = look_up(state, request)
-    found, known = choose(
-        desk.tables, asked, plan, prepared, conditions, excluded, now_ms, len(names), request.n
+    size, known = choose(
+        desk.tables, asked, plan, prepared, conditions, excluded, now_ms, items, request.n
     )
-    return Page(_lay_out(names, desk.pool.page, found), TIERS[known])
+    return Page(desk.written[:size].tobytes(), TIERS[known])
 
 
 @short_kernel
@@ -80,10 +99,10 @@ def choose(
     items: int,
     n: int,
 ) -> tuple[int, int]:
-    """Fill the pool, choose up to `n` of it, lay them out; return how many are chosen, and the
-    visitor's tier."""
-    sight, pool = desk.tables
-    candidates, parts, place, size, chosen, page, kept_off, near = pool
+    """Fill the pool, choose up to `n` of it, write them as JSON; return how many bytes that is, and
+    the visitor's tier."""
+    sight, pool, ids, written = desk.tables
+    candidates, parts, place, size, chosen, kept_off, near = pool
     session, _, seed, _, device, referrer, _ = asked
     user, country, cohort = recognise(
         asked, sight.session_user, sight.session_country, sight.user_country,
@@ -139,8 +158,10 @@ def choose(
         if not release(candidates, size[0], stock, pieces, span_ms, sold_ms, now_ms):
             break
     kept_off[1] += kept_off[0]
-    lay_out(candidates, chosen, page, price_cents, stock, found)
-    return found, known
+    ends, texts = ids
+    return write_items(
+        candidates, chosen, found, ends, texts, price_cents, stock, written
+    ), known  # fmt: skip
 
 
 def _conditions(state: State, request: RecommendRequest) -> Conditions:
@@ -152,16 +173,3 @@ def _conditions(state: State, request: RecommendRequest) -> Conditions:
 
 def _rows(state: State, ids: list[str]) -> NDArray[np.int32]:
     return np.array([row for id in ids if (row := state.items.rows.get(id))], np.int32)
-
-
-def _lay_out(names: list[str], page: NDArray[np.int64], found: int) -> list[RecommendedItem]:
-    return [
-        RecommendedItem(
-            names[row],
-            millionths / 1_000_000,
-            LABELS[source],
-            price_cents / 100 if price_cents >= 0 else None,
-            stock if stock >= 0 else None,
-        )
-        for row, millionths, source, price_cents, stock in page.T[:found].tolist()
-    ]

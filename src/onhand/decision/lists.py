@@ -136,12 +136,12 @@ class Lists:
         """Return the list for those of whom no more than the country is known, else that for all;
         ask for those that are missing."""
         for each in (country, None):
-            whom = Whom(slot, None, None, country=each)
-            entry = self._entries.get(whom.key)
+            key = slot, None, None, each
+            entry = self._entries.get(key)
             if entry is not None:
-                self._entries.move_to_end(whom.key)
+                self._entries.move_to_end(key)
                 return entry
-            self._want(whom)
+            self._want(Whom(slot, None, None, country=each))
         return None
 
     def want(self, request: RecommendRequest) -> None:

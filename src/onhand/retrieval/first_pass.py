@@ -78,7 +78,7 @@ def first_pass(
     codes: Array, weights: Array, now_ms: int,
 ) -> int:  # fmt: skip
     """Fill the pool, write the places of the candidates to keep, return how many."""
-    candidates, parts, place, size, chosen, _page, _kept_off, near = pool
+    candidates, parts, place, size, chosen, _kept_off, near = pool
     blocked = sight.blocked
     clear(candidates, parts, place, size)
     gather(

@@ -24,6 +24,7 @@ from onhand.state.barriers import REASONS
 
 __all__ = [
     "CANDIDATE",
+    "CAPACITY",
     "Alike",
     "Pool",
     "ahead",
@@ -32,7 +33,6 @@ __all__ = [
     "clear",
     "count_kept_off",
     "enter",
-    "lay_out",
     "make_pool",
     "mark",
     "offer",
@@ -56,8 +56,6 @@ CANDIDATE: Final = np.dtype(
         ("reason", np.int32),  # why it must not be shown, 0 when it may
     ]
 )
-PAGE: Final = ("item", "score", "source", "price_cents", "stock")
-"""The rows of a page that is laid out; scores are in millionths."""
 
 
 class Alike(NamedTuple):
@@ -77,7 +75,6 @@ class Pool(NamedTuple):
     place: NDArray[np.int32]  # (items,): 1 + the place of an item in the pool, 0: not in it
     size: NDArray[np.int64]  # (1,): candidates in use
     chosen: NDArray[np.int64]  # places of the chosen, best first
-    page: NDArray[np.int64]  # (PAGE, CAPACITY): the chosen, laid out
     kept_off: NDArray[np.int64]  # (2, reasons): how many each barrier kept off this page, off all
     alike: Alike
 
@@ -92,7 +89,6 @@ def make_pool(items: int, *, parts: bool = False) -> Pool:
         place=np.zeros(items, np.int32),
         size=np.zeros(1, np.int64),
         chosen=np.zeros(CAPACITY, np.int64),
-        page=np.zeros((len(PAGE), CAPACITY), np.int64),
         kept_off=np.zeros((2, len(REASONS)), np.int64),
         alike=Alike(
             np.zeros(seeds, np.int64),
@@ -239,17 +235,3 @@ def count_kept_off(candidates: Array, size: int, kept_off: Array, floor: float) 
     for at in range(size):
         if candidates[at].reason != 0 and candidates[at].score > floor:
             kept_off[0, candidates[at].reason] += 1
-
-
-@kernel
-def lay_out(
-    candidates: Array, chosen: Array, page: Array, price_cents: Array, stock: Array, found: int
-) -> None:
-    """Write the `found` chosen to `page`, with their live facts; scores to six digits."""
-    for slot in range(found):
-        candidate = candidates[chosen[slot]]
-        page[0, slot] = candidate.item
-        page[1, slot] = np.int64(np.rint(candidate.score * 1e6))
-        page[2, slot] = candidate.source
-        page[3, slot] = price_cents[candidate.item]
-        page[4, slot] = stock[candidate.item]

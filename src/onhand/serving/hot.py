@@ -107,14 +107,14 @@ class HotRoutes:
 
     def _decide(self, request: RecommendRequest) -> bytes:
         monitor = self._monitor
-        answer, body = self._engine.decide_as_json(
+        decided = self._engine.decide_as_json(
             request,
             self._service.now_ms(),
             monitor.waited_s * 1000,
             monitor.delay_s > PAGE_DELAY_S,
         )
-        self._metrics.decisions[answer.tier, answer.degraded] += 1
-        return body
+        self._metrics.decisions[decided.tier, decided.degraded] += 1
+        return decided.json
 
     async def _similar(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         began_s = perf_counter()

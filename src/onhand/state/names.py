@@ -3,10 +3,13 @@
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Change", "Mark", "Names", "Paths", "Visitors"]
+__all__ = ["Change", "Ids", "Mark", "Names", "Paths", "Spelled", "Visitors"]
+
+_encode = msgspec.json.Encoder().encode
 
 
 class Mark(NamedTuple):
@@ -60,6 +63,46 @@ class Names:
         """Return what became of names behind a mark; None where that is not known any more."""
         rows = range(mark.rows, len(self.names))
         return Change((), {self.names[row]: row for row in rows})
+
+
+class Spelled(NamedTuple):
+    """Names as JSON texts, one behind the other: that of row `r` is from `ends[r]` to
+    `ends[r + 1]` in `body`."""
+
+    ends: NDArray[np.int64]
+    body: NDArray[np.uint8]
+
+
+class Ids(Names):
+    """Rows for ids that compiled code writes into answers: those of items."""
+
+    def __init__(self, names: Iterable[str] = ("",)) -> None:
+        super().__init__(names)
+        self._spelled = Spelled(np.zeros(1, np.int64), np.zeros(0, np.uint8))
+        self._known = 0
+
+    def spelled(self) -> Spelled:
+        """Return the ids as JSON, in the same memory as long as there is room for new ones."""
+        if self._known < len(self.names):
+            self._spell()
+        return self._spelled
+
+    def _spell(self) -> None:
+        begin, count = self._known, len(self.names)
+        new = [_encode(name) for name in self.names[begin:]]
+        ends, body = self._spelled
+        start = int(ends[begin])
+        end = start + sum(map(len, new))
+        if count >= len(ends) or end > len(body):
+            ends, body = np.zeros(2 * count + 1, np.int64), np.zeros(2 * end, np.uint8)
+            ends[: begin + 1], body[:start] = (
+                self._spelled.ends[: begin + 1],
+                self._spelled.body[:start],
+            )
+            self._spelled = Spelled(ends, body)
+        ends[begin + 1 : count + 1] = start + np.cumsum([len(text) for text in new])
+        body[start:end] = np.frombuffer(b"".join(new), np.uint8)
+        self._known = count
 
 
 class Paths(Names):

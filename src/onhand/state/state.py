@@ -21,7 +21,7 @@ from onhand.state.catalogue import Catalogue, terms_of
 from onhand.state.clusters import most_clusters
 from onhand.state.contexts import DEVICES_AT, REFERRERS, referrer_name
 from onhand.state.lateness import Held
-from onhand.state.names import Names, Paths, Visitors
+from onhand.state.names import Ids, Names, Paths, Visitors
 from onhand.state.operations import KINDS, as_rows, fact, operations
 from onhand.state.port import Aggregates
 from onhand.state.seen import Seen
@@ -72,7 +72,7 @@ class State:
         self.aggregates = aggregates
         self.kinds = {**KINDS, **(aggregates.kinds if aggregates is not None else {})}
         self.offset = 0
-        self.items = Names()
+        self.items = Ids()
         self.countries = Names()
         self.devices = Names()
         self.categories = Paths()
@@ -283,7 +283,7 @@ class State:
         texts = decode(values)
         state = cls(limits, aggregates)
         state.offset = texts.offset
-        state.items = Names(texts.items)
+        state.items = Ids(texts.items)
         state.countries = Names(texts.countries)
         state.devices = Names(texts.devices)
         state.categories = Paths(texts.categories)
