@@ -1,4 +1,5 @@
 import asyncio
+from itertools import pairwise
 from time import perf_counter
 
 import pytest
@@ -49,6 +50,52 @@ def test_long_work_lets_others_have_their_turn():
     assert asyncio.run(run()) == "done"
     assert turns >= 9
     assert monitor.longest()["work"] >= 0.001
+
+
+def test_all_that_is_under_way_shares_one_stretch_and_nobody_starves():
+    monitor = LoopMonitor()
+    looks: list[float] = []
+
+    async def look() -> None:
+        while True:
+            looks.append(perf_counter())
+            await asyncio.sleep(0)
+
+    async def run() -> tuple[list[str], float]:
+        other = asyncio.create_task(look())
+        began_s = perf_counter()
+        long = [asyncio.create_task(monitor.take_turns("long", work(20, 0.0005))) for _ in range(3)]
+        await asyncio.sleep(0)
+        assert await monitor.take_turns("short", work(2, 0.0001)) == "done"
+        short_s = perf_counter() - began_s
+        results = await asyncio.gather(*long)
+        other.cancel()
+        return results, short_s / (perf_counter() - began_s)
+
+    results, share = asyncio.run(run())
+    assert results == ["done"] * 3
+    assert share < 0.5, "what is short is done before what is long"
+    gaps = sorted(after - before for before, after in pairwise(looks))
+    assert gaps[len(gaps) // 2] < 0.0025, "a stretch of each would take three times as long"
+
+
+def test_work_that_fails_or_is_given_up_holds_up_nobody():
+    monitor = LoopMonitor()
+
+    def fails() -> Steps[str]:
+        yield from work(2, 0.0011)
+        raise ValueError("no")
+
+    async def run() -> str:
+        failing = asyncio.create_task(monitor.take_turns("work", fails()))
+        given_up = asyncio.create_task(monitor.take_turns("work", work(1_000, 0.0011)))
+        await asyncio.sleep(0)
+        given_up.cancel()
+        with pytest.raises(ValueError, match="no"):
+            await failing
+        return await monitor.take_turns("work", work(3, 0.0011))
+
+    assert asyncio.run(asyncio.wait_for(run(), 0.5)) == "done"
 
 
 def test_a_round_is_as_long_as_the_requests_that_were_ready_together():

@@ -1,7 +1,8 @@
 """The event loop's time: how long one stretch of work kept it, and letting others have theirs.
 
 A stretch is what runs between two looks at the sockets. Whatever may take long is done in steps
-(`onhand.steps`), and passes on to the loop when a step ends after a millisecond of it.
+(`onhand.steps`): all that is under way together gets a millisecond between two looks, and what is
+not done by then takes its turn again behind the others.
 
 Requests that arrive while the loop works wait in the kernel, where nobody sees them. They are seen
 when it looks again: all that is ready then is handled in one round, so how long a round has been
@@ -10,12 +11,14 @@ going on is what a request of it has waited at least.
 The shortest round of a tenth of a second is the queueing delay: one long round is a hiccup, and
 when even the shortest is long there is more to do than can be done (after CoDel: K. Nichols and V.
 Jacobson, "Controlling queue delay", 2012). What can wait best gives way first: lists made behind
-the page, then the better pages, then taking records other than signals.
+the page, then taking records other than signals, then the better pages. A refused record comes
+again, a page does not: with pages first, a flood of records that come again kept them cheap.
 """
 
 import asyncio
+from collections import deque
 from time import monotonic, perf_counter
-from typing import Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from onhand.serving.metrics import SECONDS, Histogram
 from onhand.steps import Steps
@@ -30,10 +33,18 @@ _WINDOW_S: Final = 60.0
 _INTERVAL_S: Final = 0.1
 SCORING_DELAY_S: Final = 0.001
 """Queueing delay from which no lists are made."""
+INGEST_DELAY_S: Final = 0.01
+"""Queueing delay from which records are refused."""
 PAGE_DELAY_S: Final = 0.015
 """Queueing delay from which pages take the cheaper step of the ladder."""
-INGEST_DELAY_S: Final = 0.02
-"""Queueing delay from which records are refused."""
+
+
+class _Under(NamedTuple):
+    """Work under way, and who waits for its result."""
+
+    work: str
+    steps: Steps[Any]
+    result: asyncio.Future[Any]
 
 
 class LoopMonitor:
@@ -49,6 +60,8 @@ class LoopMonitor:
         self._interval_began_s = 0.0
         self._shortest_s = 0.0
         self._delay_s = 0.0
+        self._under_way: deque[_Under] = deque()
+        self._stretch_ends_s = 0.0
 
     @property
     def delay_s(self) -> float:
@@ -100,14 +113,42 @@ class LoopMonitor:
 
     async def take_turns(self, work: str, steps: Steps[_T]) -> _T:
         """Do all steps of some `work`, with what else the loop has to do between them."""
-        while True:
-            began_s = perf_counter()
-            try:
-                while perf_counter() - began_s < _STRETCH_S:
-                    next(steps)
-            except StopIteration as end:
-                result: _T = end.value
-                return result
-            finally:
-                self.note(work, perf_counter() - began_s)
-            await asyncio.sleep(0)
+        result: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
+        under = _Under(work, steps, result)
+        if self._under_way or not self._advance(under):
+            self._under_way.append(under)
+            return await result
+        return result.result()
+
+    def _advance(self, under: _Under) -> bool:
+        """Do steps until the stretch ends; return whether these were all."""
+        began_s = perf_counter()
+        if not self._stretch_ends_s:
+            self._stretch_ends_s = began_s + _STRETCH_S
+            asyncio.get_running_loop().call_soon(self._begin_stretch)
+        if under.result.done():  # nobody waits any more
+            under.steps.close()
+            return True
+        if began_s >= self._stretch_ends_s:
+            return False
+        try:
+            while perf_counter() < self._stretch_ends_s:
+                next(under.steps)
+        except StopIteration as end:
+            under.result.set_result(end.value)
+            return True
+        except Exception as error:
+            under.result.set_exception(error)
+            return True
+        finally:
+            self.note(under.work, perf_counter() - began_s)
+        return False
+
+    def _begin_stretch(self) -> None:
+        """The loop has looked at its sockets: go on with what is under way."""
+        self._stretch_ends_s = 0.0
+        while self._under_way:
+            if not self._advance(self._under_way[0]):
+                self._under_way.rotate(-1)
+                return
+            self._under_way.popleft()
