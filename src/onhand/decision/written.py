@@ -1,7 +1,7 @@
 """A page's items as JSON, written by compiled code.
 
-An answer says of ten items what is in columns anyway. Making an object of each, and text of the
-objects, took a fifth of a page read.
+An answer says of its items what is in columns anyway: no objects are made of them only to be
+written as text.
 """
 
 from typing import Any, Final
