@@ -1,4 +1,6 @@
 import asyncio
+import gc
+import weakref
 from itertools import pairwise
 from time import perf_counter
 
@@ -96,6 +98,34 @@ def test_work_that_fails_or_is_given_up_holds_up_nobody():
         return await monitor.take_turns("work", work(3, 0.0011))
 
     assert asyncio.run(asyncio.wait_for(run(), 0.5)) == "done"
+
+
+def test_work_that_fails_leaves_no_cycles():
+    monitor = LoopMonitor()
+
+    class Body:
+        pass
+
+    def fails(body: Body, steps: int) -> Steps[str]:
+        yield from work(steps, 0.0011)
+        raise ValueError(repr(body))
+
+    async def run(steps: int) -> "weakref.ref[Body]":
+        body = Body()
+        kept = weakref.ref(body)
+        failing = fails(body, steps)
+        del body
+        with pytest.raises(ValueError, match="Body"):
+            await monitor.take_turns("work", failing)
+        return kept
+
+    gc.disable()
+    try:
+        for steps in (0, 3):
+            kept = asyncio.run(run(steps))
+            assert kept() is None
+    finally:
+        gc.enable()
 
 
 def test_a_round_is_as_long_as_the_requests_that_were_ready_together():

@@ -115,10 +115,13 @@ class LoopMonitor:
         """Do all steps of some `work`, with what else the loop has to do between them."""
         result: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
         under = _Under(work, steps, result)
-        if self._under_way or not self._advance(under):
-            self._under_way.append(under)
-            return await result
-        return result.result()
+        try:
+            if self._under_way or not self._advance(under):
+                self._under_way.append(under)
+                return await result
+            return result.result()
+        finally:
+            del under, result  # or an error would hold this frame, and that the error
 
     def _advance(self, under: _Under) -> bool:
         """Do steps until the stretch ends; return whether these were all."""
@@ -142,6 +145,7 @@ class LoopMonitor:
             return True
         finally:
             self.note(under.work, perf_counter() - began_s)
+            del under
         return False
 
     def _begin_stretch(self) -> None:
