@@ -650,7 +650,7 @@ class Engine:
         share = self._vector_share
         if not share or crc32(decision.encode()) >= share * 2**32:
             return None
-        shown = [self._state.items.rows[item.id] for item in page.items]
+        shown = [self._state.items.rows.get(item.id, 0) for item in page.items]
         context = request.context
         asker = Entity(None, request.user, request.session, context.country, context.device)
         whose = np.array([rows_of(self._state, asker)] * len(shown), np.int64)
