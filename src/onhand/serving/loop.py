@@ -116,7 +116,7 @@ class LoopMonitor:
         result: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
         under = _Under(work, steps, result)
         try:
-            if self._under_way or not self._advance(under):
+            if self._under_way or self._is_over() or not self._advance(under):
                 self._under_way.append(under)
                 return await result
             return result.result()
@@ -132,8 +132,6 @@ class LoopMonitor:
         if under.result.done():  # nobody waits any more
             under.steps.close()
             return True
-        if began_s >= self._stretch_ends_s:
-            return False
         try:
             while perf_counter() < self._stretch_ends_s:
                 next(under.steps)
@@ -148,10 +146,14 @@ class LoopMonitor:
             del under
         return False
 
+    def _is_over(self) -> bool:
+        """Whether there was a stretch since the loop looked, and its time is up."""
+        return 0.0 < self._stretch_ends_s <= perf_counter()
+
     def _begin_stretch(self) -> None:
         """The loop has looked at its sockets: go on with what is under way."""
         self._stretch_ends_s = 0.0
-        while self._under_way:
+        while self._under_way and not self._is_over():
             if not self._advance(self._under_way[0]):
                 self._under_way.rotate(-1)
                 return
