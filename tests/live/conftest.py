@@ -64,6 +64,14 @@ class Live:
                 return int(line.split()[1]) * 1024
         raise AssertionError("no VmRSS")
 
+    def settled_memory_bytes(self) -> int:
+        """What it takes when the memory that is found ahead, after the start, has been found."""
+        before, now = 0, self.memory_bytes()
+        while now > before + 1_000_000:
+            time.sleep(1)
+            before, now = now, self.memory_bytes()
+        return now
+
     def metric(self, name: str) -> float:
         for line in self.client.get("/metrics").text.splitlines():
             if line.startswith(f"{name} "):
