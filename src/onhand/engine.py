@@ -183,6 +183,11 @@ class Engine:
         return self._state.offset
 
     @property
+    def decided(self) -> int:
+        """How many decisions it has made."""
+        return self._decided
+
+    @property
     def contracts(self) -> Registry:
         """All contracts as of the offset."""
         return self._state.contracts

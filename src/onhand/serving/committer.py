@@ -38,6 +38,10 @@ from onhand.steps import Steps
 __all__ = ["Committer"]
 
 _log = logging.getLogger("onhand")
+_APART_S: Final = 0.02
+"""Groups begin so far apart while `_MANY_PAGES` a second are asked for: a group of one record costs
+the loop nearly as much as one of fifty."""
+_MANY_PAGES: Final = 500
 _LOWEST: Final = 19
 """A thread's priority, as `nice` counts."""
 
@@ -70,6 +74,7 @@ class Committer:
         self._on_folded = on_folded
         self._queue: deque[_Waiting] = deque()
         self._urgent: deque[_Waiting] = deque()
+        self._began_s, self._pages = 0.0, 0
         self._group_s = 0.0
         self._queued_records = 0
         self._wake = asyncio.Event()
@@ -129,9 +134,10 @@ class Committer:
             if not self._waiting:
                 await self._wait()
             if self._waiting:
-                began_s = time.monotonic()
+                await self._let_more_come()
+                self._began_s, self._pages = time.monotonic(), self._engine.decided
                 await self._write(self._take())
-                self._group_s = time.monotonic() - began_s
+                self._group_s = time.monotonic() - self._began_s
             if self._checkpoint_due():
                 await self._checkpoint()
         for task in (self._room, self._saving):
@@ -152,6 +158,13 @@ class Committer:
                 await self._wake.wait()
         except TimeoutError:
             pass
+
+    async def _let_more_come(self) -> None:
+        """Wait until the last group began long enough ago, where pages are asked for."""
+        since_s = time.monotonic() - self._began_s
+        pages = self._engine.decided - self._pages
+        if since_s < _APART_S and pages > _MANY_PAGES * since_s and not self._closing:
+            await asyncio.sleep(_APART_S - since_s)
 
     @property
     def _waiting(self) -> bool:
