@@ -2,7 +2,7 @@ import asyncio
 import gc
 import weakref
 from itertools import pairwise
-from time import perf_counter
+from time import perf_counter, thread_time
 
 import pytest
 
@@ -52,6 +52,25 @@ def test_long_work_lets_others_have_their_turn():
     assert asyncio.run(run()) == "done"
     assert turns >= 9
     assert monitor.longest()["work"] >= 0.001
+
+
+@pytest.mark.parametrize("poll_s", [0.0, 0.1])
+def test_the_loop_stays_awake_for_so_long_after_a_request(poll_s: float):
+    monitor = LoopMonitor(poll_s)
+
+    async def run() -> tuple[float, float]:
+        monitor.begin_round()
+        began_s = thread_time()
+        await asyncio.sleep(0.08)
+        awake_s = thread_time() - began_s
+        await asyncio.sleep(0.08)
+        began_s = thread_time()
+        await asyncio.sleep(0.08)
+        return awake_s, thread_time() - began_s
+
+    awake_s, later_s = asyncio.run(run())
+    assert (awake_s > 0.02) == bool(poll_s)
+    assert later_s < 0.02
 
 
 def test_all_that_is_under_way_shares_one_stretch_and_nobody_starves():
@@ -182,11 +201,11 @@ def test_a_request_is_answered_before_the_rest_of_its_group_is_folded():
     monitor = LoopMonitor()
     told: list[int] = []
     committer = Committer(
-        engine, Settings(), Metrics(), monitor, lambda: START_MS,
+        engine, Settings(commit_records=10_000), Metrics(), monitor, lambda: START_MS,
         lambda records: told.append(len(records)),
     )  # fmt: skip
     few = [Event("view", session="s", time=START_MS)]
-    many = [Event("view", session="s", time=START_MS) for _ in range(1900)]
+    many = [Event("view", session="s", time=START_MS) for _ in range(9_999)]
 
     async def run() -> tuple[int, int]:
         first = asyncio.create_task(committer.submit(few))
@@ -202,8 +221,8 @@ def test_a_request_is_answered_before_the_rest_of_its_group_is_folded():
 
     report_offset, offset_then = asyncio.run(run())
     assert report_offset == 1
-    assert told == [1901]
-    assert offset_then < 1901
+    assert told == [10_000]
+    assert offset_then < 10_000
     assert monitor.longest()["fold"] > 0
 
 
@@ -232,6 +251,29 @@ def test_signals_pass_the_events_that_wait():
     assert (sold_out, first) == (2, 12)
     assert wait_s > 0.005
     assert wait_after_s == 0.0
+
+
+@pytest.mark.parametrize("pages", [0, 20])
+def test_groups_begin_apart_while_many_pages_are_asked_for(pages: int):
+    engine = Engine(MemoryLog(), limits=LIMITS)
+    engine.load()
+    committer = Committer(
+        engine, Settings(), Metrics(), LoopMonitor(), lambda: START_MS, lambda _: None
+    )
+    began_s: list[float] = []
+
+    async def run() -> None:
+        writer = asyncio.create_task(committer.run())
+        for _ in range(7):
+            await committer.submit([Event("view", session="s", time=START_MS)])
+            began_s.append(perf_counter())
+            for _ in range(pages):
+                engine.recommend("home", now_ms=START_MS)
+        committer.close()
+        await writer
+
+    asyncio.run(run())
+    assert (began_s[-1] - began_s[1] > 0.09) == bool(pages)
 
 
 @pytest.mark.parametrize("records", [0, 1, STEP_RECORDS, STEP_RECORDS + 1])

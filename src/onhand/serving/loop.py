@@ -50,7 +50,10 @@ class _Under(NamedTuple):
 class LoopMonitor:
     """Measures stretches by what they were for, and rounds of requests."""
 
-    def __init__(self) -> None:
+    def __init__(self, poll_s: float = 0.0) -> None:
+        self._poll_s = poll_s
+        self._polling = False
+        self._round_ended_s = 0.0
         self.stretches = Histogram(SECONDS)
         self.rounds = Histogram(SECONDS)
         self._longest: dict[str, float] = {}
@@ -78,12 +81,23 @@ class LoopMonitor:
         """Note that a socket is read: the first since the loop looked begins a round."""
         if not self._round_began_s:
             self._round_began_s = perf_counter()
-            asyncio.get_running_loop().call_soon(self._end_round)
+            loop = asyncio.get_running_loop()
+            loop.call_soon(self._end_round)
+            if self._poll_s and not self._polling:
+                self._polling = True
+                loop.call_soon(self._poll)
+
+    def _poll(self) -> None:
+        """Have the loop look at its sockets again without sleeping, for so long after a round."""
+        if perf_counter() - self._round_ended_s < self._poll_s:
+            asyncio.get_running_loop().call_soon(self._poll)
+        else:
+            self._polling = False
 
     def _end_round(self) -> None:
         now_s = perf_counter()
         took_s = now_s - self._round_began_s
-        self._round_began_s = 0.0
+        self._round_began_s, self._round_ended_s = 0.0, now_s
         self.rounds.observe(took_s)
         if took_s < self._shortest_s:
             self._shortest_s = took_s

@@ -125,7 +125,7 @@ class Service:
         self.ready = False
         self.refused = 0
         """Requests to write that were refused for want of time."""
-        self.monitor = monitor = LoopMonitor()
+        self.monitor = monitor = LoopMonitor(settings.poll_ms / 1000)
         self.scorer = Scorer(
             engine,
             settings,
