@@ -1,5 +1,6 @@
 """The store of decision records: it never waits, stays in its bounds, tells what it lost."""
 
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from onhand.contracts.errors import Unavailable
+from onhand.log import decisions
 from onhand.log.decisions import DecisionStore, read_decision, read_decisions
 
 
@@ -163,6 +165,26 @@ def test_read_by_many_threads_while_written(store: DecisionStore) -> None:
         reader.join()
     assert wrong == []
     assert store.get(f"run-{1999:x}") == b"1999"
+
+
+def test_a_batch_is_taken_while_more_is_put(
+    store: DecisionStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored: list[str] = []
+    monkeypatch.setattr(decisions, "_GATHER_SECONDS", 0.0)
+    monkeypatch.setattr(store, "_store", lambda batch: stored.extend(name for name, _ in batch))
+    interval_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        names = [f"run-{n:x}" for n in range(100_000)]
+        for n, name in enumerate(names):
+            store.put(name, b"x")
+            for _ in range(n % 50):  # what waits is little, and is taken at all moments
+                pass
+        wait_until_stored(store)
+    finally:
+        sys.setswitchinterval(interval_s)
+    assert stored == names
 
 
 def test_a_damaged_file_is_named(path: Path) -> None:

@@ -24,9 +24,9 @@ import logging
 import threading
 import time
 import zlib
+from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager
-from itertools import islice
 from pathlib import Path
 from typing import cast
 
@@ -98,6 +98,8 @@ class DecisionStore:
         self._max_queued = max_queued
         self._clock_ms = clock_ms
         self._queued: dict[str, bytes] = {}
+        self._order: deque[str] = deque()
+        """The names queued: a dictionary cannot be walked while another thread adds to it."""
         self._failing = False
         self._closing = threading.Event()
         self._reading = threading.Lock()
@@ -126,6 +128,7 @@ class DecisionStore:
             self.dropped += 1
             return
         self._queued[id] = body
+        self._order.append(id)
 
     def get(self, id: str) -> bytes | None:
         """Return the body put under `id`, also while it waits; None when it is not there."""
@@ -149,8 +152,8 @@ class DecisionStore:
         self._store_queued()
 
     def _store_queued(self) -> None:
-        while self._queued:
-            names = list(islice(self._queued, _BATCH))  # at once: `put` goes on meanwhile
+        while waiting := len(self._order):
+            names = [self._order.popleft() for _ in range(min(waiting, _BATCH))]
             batch = [(name, self._queued[name]) for name in names]
             try:
                 self._store(batch)
