@@ -38,8 +38,8 @@ _PACE = f"delay = function() return math.random(1, {2 * PACED_DELAY_MS - 1}) end
 
 
 class Result(msgspec.Struct):
-    """One catalogue size. `ratio` is against the bare app; `paced` and `bare_paced` are at 10 million
-    an hour."""
+    """One catalogue size. `ratio` is against the bare app; `paced` and `bare_paced` are at 10
+    million an hour."""
 
     items: int
     bytes: int
