@@ -30,6 +30,16 @@ def test_after_a_pause_one_call_tries():
     assert breaker.allows(2_102)
 
 
+def test_a_trial_that_was_not_made_leaves_it_to_the_next():
+    breaker = Breaker(RULE)
+    for _ in range(3):
+        breaker.fail(0)
+    assert breaker.allows(1_000)
+    breaker.forgo()
+    assert breaker.position == "half_open"
+    assert breaker.allows(1_001)
+
+
 def test_a_slow_trial_keeps_it_open():
     breaker = Breaker(RULE)
     for _ in range(3):

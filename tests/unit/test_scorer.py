@@ -1,6 +1,7 @@
 """Lists prepared behind the page: who gets one, when, and what happens when the model fails."""
 
 import asyncio
+import signal
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
@@ -277,6 +278,41 @@ def test_lists_are_made_for_those_who_are_likely_to_come(engine: Engine, tmp_pat
         await site.until(lambda: site.scorer.made == len(likely) + 1)
 
     run(engine, tmp_path, test, ahead=len(likely))
+
+
+def test_those_likely_to_come_have_their_turn_again_when_the_model_failed(
+    engine: Engine, tmp_path: Path
+):
+    likely = engine.likely()[:5]
+
+    async def test(site: Site) -> None:
+        site.faults = ["failing-model"]
+        await site.until(lambda: engine.lists.failing)
+        site.faults = []
+        await site.until(lambda: set(engine.lists) == set(likely))
+
+    run(engine, tmp_path, test, ahead=len(likely))
+
+
+def test_a_replica_that_says_nothing_is_begun_anew(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(scorer_module, "_SILENT_S", 0.2)
+    monkeypatch.setattr(scorer_module, "_AGAIN_S", 0.01)
+
+    async def test(site: Site) -> None:
+        await site.send(view("mug2"))
+        await site.until(lambda: site.scorer.made == 1)
+        replica = site.scorer._replica
+        assert replica is not None
+        replica._process.send_signal(signal.SIGSTOP)
+        await site.send(view("mug3"))
+        await site.until(lambda: site.scorer.failures > 0)
+        monkeypatch.setattr(scorer_module, "_SILENT_S", 30.0)
+        await site.until(lambda: site.scorer.made == 2)
+        assert site.scorer._replica is not replica
+
+    run(engine, tmp_path, test)
 
 
 def test_a_replica_ends_with_its_model_and_with_its_server(engine: Engine, tmp_path: Path):

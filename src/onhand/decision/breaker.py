@@ -44,7 +44,8 @@ class Breaker:
         self._trying = False
 
     def allows(self, now_ms: float) -> bool:
-        """Whether a call may be made now; each that may must be told of by `succeed` or `fail`."""
+        """Whether a call may be made now; each that may must be told of by `succeed`, `fail` or
+        `forgo`."""
         if self.position == "open" and now_ms - self._opened_ms >= self.rule.pause_ms:
             self.position, self._trying = "half_open", False
         if self.position == "half_open":
@@ -71,6 +72,10 @@ class Breaker:
             and sum(self._slow) > self.rule.slow_share * self.rule.calls
         ):
             self._open(now_ms)
+
+    def forgo(self) -> None:
+        """Note that a call was not made after all."""
+        self._trying = False
 
     def fail(self, now_ms: float) -> None:
         """Note a call that gave none: it raised, answered nonsense, or took too long."""

@@ -30,8 +30,8 @@ from onhand.decision.prepared import Prepared
 from onhand.retrieval.listed import Listed
 from onhand.state.state import Limits
 
-__all__ = ["Failed", "Gathered", "Made", "Orders", "Ready", "Replica", "ReplicaLost", "Turn",
-           "frame", "pack", "read"]  # fmt: skip
+__all__ = ["Failed", "Gathered", "Made", "Message", "Orders", "Ready", "Replica", "ReplicaLost",
+           "Turn", "frame", "pack", "read"]  # fmt: skip
 
 LENGTH_BYTES: Final = 4
 _M = TypeVar("_M", bound=Struct)
@@ -153,6 +153,7 @@ class Replica:
         self._process = process
         self._reader = reader
         self._writer = writer
+        self._coming = 0
 
     @classmethod
     async def start(cls, orders: Orders) -> "Replica":
@@ -185,12 +186,17 @@ class Replica:
         self._writer.write(frame(message))
 
     async def listen(self) -> Message:
-        """Return what it says next. Raises `ReplicaLost`."""
+        """Return what it says next; where that was cancelled, the next call goes on. Raises
+        `ReplicaLost`."""
         try:
-            head = await self._reader.readexactly(LENGTH_BYTES)
-            return _decode(await self._reader.readexactly(int.from_bytes(head, "big")))
+            if not self._coming:
+                head = await self._reader.readexactly(LENGTH_BYTES)
+                self._coming = int.from_bytes(head, "big")
+            body = await self._reader.readexactly(self._coming)
         except (OSError, asyncio.IncompleteReadError):
             raise ReplicaLost from None
+        self._coming = 0
+        return _decode(body)
 
     async def close(self) -> None:
         """End it at once: it has nothing to lose."""

@@ -30,6 +30,7 @@ from onhand.serving.replica import (
     Failed,
     Gathered,
     Made,
+    Message,
     Orders,
     Replica,
     ReplicaLost,
@@ -53,6 +54,9 @@ _BURST_S: Final = 0.2
 """Processor time that may be used at once after quiet: about 400 lists."""
 _HUNG_S: Final = 3.0
 """How long a model may take before its replica is killed."""
+_SILENT_S: Final = 30.0
+"""The same of what comes before the model: it takes as long as the processors are wanted by all
+else."""
 _AGAIN_S: Final = 1.0
 """The pause before a replica that ended is begun anew."""
 _FOLDED_S: Final = 1.0
@@ -245,19 +249,22 @@ class Scorer:
         whoms = [whom for whom, _, _ in marks]
         now_ms = self._now_ms()
         replica.send(Turn(whoms, now_ms, self._faults()))
-        said = await replica.listen()
+        said = await _listen(replica, _SILENT_S)
         if isinstance(said, Gathered):
-            try:
-                async with asyncio.timeout(self.breaker.rule.timeout_ms / 1000):
-                    said = await replica.listen()
-            except TimeoutError:
+            said = await _listen(replica, self.breaker.rule.timeout_ms / 1000)
+            if said is None:
                 self._note_failure(marks, "it takes too long")
                 await self._let_end(replica)
                 return
+        if said is None:
+            raise ReplicaLost
         if isinstance(said, Made):
             self._allowance_s -= said.used_s
             self._ahead = self._ahead and bool(said.whoms)
-            self.breaker.succeed(said.model_s * 1000, monotonic() * 1000)
+            if said.whoms:
+                self.breaker.succeed(said.model_s * 1000, monotonic() * 1000)
+            else:
+                self.breaker.forgo()
             await self._swap_in(said, marks or [(whom, 0, 0.0) for whom in said.whoms], now_ms)
         elif isinstance(said, Failed):
             self._allowance_s -= said.used_s
@@ -284,10 +291,8 @@ class Scorer:
         where it hangs."""
         self.hangs = self._engine.lists.failing = True
         try:
-            async with asyncio.timeout(_HUNG_S):
-                await replica.listen()
-        except TimeoutError:
-            raise ReplicaLost from None
+            if await _listen(replica, _HUNG_S) is None:
+                raise ReplicaLost
         finally:
             self.hangs = False
 
@@ -299,3 +304,12 @@ class Scorer:
         for whom, now_ms, now_s in reversed(marks):
             if now_s:
                 self._mark(whom, now_ms, now_s)
+
+
+async def _listen(replica: Replica, seconds: float) -> Message | None:
+    """Return what a replica says within so many seconds. Raises `ReplicaLost`."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await replica.listen()
+    except TimeoutError:
+        return None
