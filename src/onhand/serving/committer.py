@@ -33,7 +33,7 @@ from onhand.serving.loop import LoopMonitor
 from onhand.serving.metrics import Metrics
 from onhand.settings import Settings
 from onhand.state.state import Arrays
-from onhand.steps import Steps
+from onhand.steps import STEP_RECORDS, Steps
 
 __all__ = ["Committer"]
 
@@ -208,12 +208,13 @@ class Committer:
         self._metrics.commit_seconds.observe(time.perf_counter() - began_s)
         self._metrics.commit_requests.observe(len(group))
         await self._monitor.take_turns("fold", self._apply(admission, group))
-        self._on_folded(admission.records)
 
     def _apply(self, admission: Admission, group: list[_Waiting]) -> Steps[None]:
         """Fold, and answer each request as soon as its last record is folded."""
-        answered = 0
+        answered = folded = 0
         for reports in self._engine.apply(admission):
+            self._on_folded(admission.records[folded : folded + STEP_RECORDS])
+            folded += STEP_RECORDS
             for waiting, report in zip(group[answered:], reports, strict=False):
                 if not waiting.report.done():
                     waiting.report.set_result(report)
