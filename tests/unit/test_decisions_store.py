@@ -167,16 +167,15 @@ def test_read_by_many_threads_while_written(store: DecisionStore) -> None:
     assert store.get(f"run-{1999:x}") == b"1999"
 
 
-def test_a_batch_is_taken_while_more_is_put(
-    store: DecisionStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_batch_is_taken_while_more_is_put(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"run-{n:x}" for n in range(40_000)]
     stored: list[str] = []
+    store = DecisionStore(path, max_queued=len(names))
     monkeypatch.setattr(decisions, "_GATHER_SECONDS", 0.0)
     monkeypatch.setattr(store, "_store", lambda batch: stored.extend(name for name, _ in batch))
     interval_s = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:
-        names = [f"run-{n:x}" for n in range(100_000)]
         for n, name in enumerate(names):
             store.put(name, b"x")
             for _ in range(n % 50):  # what waits is little, and is taken at all moments
@@ -184,6 +183,7 @@ def test_a_batch_is_taken_while_more_is_put(
         wait_until_stored(store)
     finally:
         sys.setswitchinterval(interval_s)
+    store.close()
     assert stored == names
 
 

@@ -235,7 +235,7 @@ def test_a_failing_model_opens_the_breaker_and_pages_say_stale_until_it_is_well(
     run(engine, tmp_path, test)
 
 
-def test_a_model_that_is_slow_or_hangs_or_is_killed_is_well_again_afterwards(
+def test_a_model_that_is_slow_hangs_falls_silent_or_is_killed_is_well_again_afterwards(
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(scorer_module, "_HUNG_S", 0.2)
@@ -255,6 +255,15 @@ def test_a_model_that_is_slow_or_hangs_or_is_killed_is_well_again_afterwards(
             site.faults = []
         await site.until(lambda: scorer.made == 3)
         assert not engine.lists.failing
+        silent, failed = scorer._replica, scorer.failures
+        assert silent is not None
+        monkeypatch.setattr(scorer_module, "_SILENT_S", 0.2)
+        silent._process.send_signal(signal.SIGSTOP)
+        await site.send(view("mug3"))
+        await site.until(lambda: scorer.failures > failed)
+        monkeypatch.setattr(scorer_module, "_SILENT_S", 30.0)
+        await site.until(lambda: scorer.made == 4)
+        assert scorer._replica is not silent
         monkeypatch.setattr(scorer_module, "_HUNG_S", 30.0)
         replica = scorer._replica
         site.faults = ["slow-model"]
@@ -262,7 +271,7 @@ def test_a_model_that_is_slow_or_hangs_or_is_killed_is_well_again_afterwards(
         await site.until(lambda: scorer.hangs)
         assert engine.decide(PAGE, START_MS + 1).degraded == "stale"
         site.faults = []
-        await site.until(lambda: scorer.made == 4)
+        await site.until(lambda: scorer.made == 5)
         assert scorer._replica is replica, "one that only was slow goes on"
 
     run(engine, tmp_path, test)
@@ -272,47 +281,15 @@ def test_lists_are_made_for_those_who_are_likely_to_come(engine: Engine, tmp_pat
     likely = engine.likely()[:5]
 
     async def test(site: Site) -> None:
+        site.faults = ["failing-model"]
+        await site.until(lambda: engine.lists.failing)
+        site.faults = []
         await site.until(lambda: site.scorer.made == len(likely))
         assert set(engine.lists) == set(likely)
         await site.send(view("mug2"))
         await site.until(lambda: site.scorer.made == len(likely) + 1)
 
     run(engine, tmp_path, test, ahead=len(likely))
-
-
-def test_those_likely_to_come_have_their_turn_again_when_the_model_failed(
-    engine: Engine, tmp_path: Path
-):
-    likely = engine.likely()[:5]
-
-    async def test(site: Site) -> None:
-        site.faults = ["failing-model"]
-        await site.until(lambda: engine.lists.failing)
-        site.faults = []
-        await site.until(lambda: set(engine.lists) == set(likely))
-
-    run(engine, tmp_path, test, ahead=len(likely))
-
-
-def test_a_replica_that_says_nothing_is_begun_anew(
-    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(scorer_module, "_SILENT_S", 0.2)
-    monkeypatch.setattr(scorer_module, "_AGAIN_S", 0.01)
-
-    async def test(site: Site) -> None:
-        await site.send(view("mug2"))
-        await site.until(lambda: site.scorer.made == 1)
-        replica = site.scorer._replica
-        assert replica is not None
-        replica._process.send_signal(signal.SIGSTOP)
-        await site.send(view("mug3"))
-        await site.until(lambda: site.scorer.failures > 0)
-        monkeypatch.setattr(scorer_module, "_SILENT_S", 30.0)
-        await site.until(lambda: site.scorer.made == 2)
-        assert site.scorer._replica is not replica
-
-    run(engine, tmp_path, test)
 
 
 def test_a_replica_ends_with_its_model_and_with_its_server(engine: Engine, tmp_path: Path):
