@@ -42,6 +42,7 @@ _APART_S: Final = 0.02
 """Groups begin so far apart while `_MANY_PAGES` a second are asked for: a group of one record costs
 the loop nearly as much as one of fifty."""
 _MANY_PAGES: Final = 500
+_COUNTED_S: Final = 0.1
 _LOWEST: Final = 19
 """A thread's priority, as `nice` counts."""
 
@@ -74,8 +75,8 @@ class Committer:
         self._on_folded = on_folded
         self._queue: deque[_Waiting] = deque()
         self._urgent: deque[_Waiting] = deque()
-        self._began_s, self._pages = 0.0, 0
-        self._group_s = 0.0
+        self._began_s = self._group_s = 0.0
+        self._counted_s, self._counted, self._pages_per_s = time.monotonic(), 0, 0.0
         self._queued_records = 0
         self._wake = asyncio.Event()
         self._closing = False
@@ -135,7 +136,7 @@ class Committer:
                 await self._wait()
             if self._waiting:
                 await self._let_more_come()
-                self._began_s, self._pages = time.monotonic(), self._engine.decided
+                self._began_s = time.monotonic()
                 await self._write(self._take())
                 self._group_s = time.monotonic() - self._began_s
             if self._checkpoint_due():
@@ -160,11 +161,14 @@ class Committer:
             pass
 
     async def _let_more_come(self) -> None:
-        """Wait until the last group began long enough ago, where pages are asked for."""
-        since_s = time.monotonic() - self._began_s
-        pages = self._engine.decided - self._pages
-        if since_s < _APART_S and pages > _MANY_PAGES * since_s and not self._closing:
-            await asyncio.sleep(_APART_S - since_s)
+        """Wait until the last group began long enough ago, where many pages are asked for."""
+        now_s, decided = time.monotonic(), self._engine.decided
+        if now_s - self._counted_s > _COUNTED_S:
+            self._pages_per_s = (decided - self._counted) / (now_s - self._counted_s)
+            self._counted_s, self._counted = now_s, decided
+        rest_s = self._began_s + _APART_S - now_s
+        if rest_s > 0 and self._pages_per_s > _MANY_PAGES and not self._closing:
+            await asyncio.sleep(rest_s)
 
     @property
     def _waiting(self) -> bool:
