@@ -59,6 +59,16 @@ def talk(answer: Answer, talk_: Callable[[Client], Awaitable[None]], pool: int =
     return pretender
 
 
+def test_records_that_are_put_off_are_sent_again_when_the_answer_says():
+    async def main(client: Client) -> None:
+        assert (await client.send("POST", "/v1/events", [])).status == 200
+
+    later = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nretry-after: 1\r\n\r\n"
+    seen = talk(lambda request, before: (ok() if before else later, True), main)
+    assert len(seen.requests) == 2
+    assert seen.requests[0] == seen.requests[1]
+
+
 def test_a_connection_is_kept_alive():
     async def main(client: Client) -> None:
         for n in range(5):

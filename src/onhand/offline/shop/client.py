@@ -2,7 +2,8 @@
 
 It speaks to one server that answers with a `content-length`, and nothing else: what a collector
 beside the shop needs. A connection that the server closed while it lay idle is replaced, and the
-request sent once more; records are safe to send twice (events have ids, stock is absolute).
+request sent once more; records are safe to send twice (events have ids, stock is absolute). Records
+that the server puts off are sent again when it says.
 """
 
 import asyncio
@@ -15,6 +16,8 @@ __all__ = ["Client", "ClientError", "Reply"]
 CONNECTIONS = 64
 TIMEOUT_S = 10.0
 HEAD_BYTES = 64 * 1024
+PUT_OFF = 20
+"""How often records may be put off before that is the answer."""
 
 
 class ClientError(Exception):
@@ -22,10 +25,11 @@ class ClientError(Exception):
 
 
 class Reply(NamedTuple):
-    """A status and a body."""
+    """A status, a body, and in how many seconds to send the request again (0: not at all)."""
 
     status: int
     body: bytes
+    retry_s: int = 0
 
     def json(self) -> Any:
         """The body, decoded."""
@@ -49,12 +53,12 @@ class Connection:
         """Send a request, read its answer."""
         self._writer.write(request)
         head = await self._reader.readuntil(b"\r\n\r\n")
-        status, length, keep, _ = parse_head(head)
+        status, length, keep, retry_s = parse_head(head)
         body = await self._reader.readexactly(length) if length else b""
         self.used = True
         if not keep:
             self.close()
-        return Reply(status, body)
+        return Reply(status, body, retry_s)
 
     def close(self) -> None:
         """Hang up."""
@@ -103,10 +107,16 @@ class Client:
         return await self._send(b"GET " + path.encode() + self._tail + b"\r\n")
 
     async def send(self, method: str, path: str, records: object) -> Reply:
-        """Send `records` as JSON."""
+        """Send `records` as JSON, and again while they are put off, `PUT_OFF` times at most."""
         body = msgspec.json.encode(records)
         head = f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
-        return await self._send(f"{method} {path}".encode() + self._tail + head.encode() + body)
+        request = f"{method} {path}".encode() + self._tail + head.encode() + body
+        for _ in range(PUT_OFF):
+            reply = await self._send(request)
+            if not reply.retry_s:
+                return reply
+            await asyncio.sleep(reply.retry_s)
+        return await self._send(request)
 
     async def close(self) -> None:
         """Hang up all idle connections."""
