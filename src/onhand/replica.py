@@ -80,8 +80,6 @@ class Follower:
             model_s, used_s = perf_counter() - scoring_s, process_time() - began_s
             return Made(self._state.offset, ranker.label, whoms, lists, model_s, used_s)
         except Exception as error:
-            if not turn.whoms:
-                self._ahead.extend(whoms)
             return Failed(str(error) or type(error).__name__, process_time() - began_s)
 
 

@@ -46,8 +46,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             ge=0,
             le=1000,
             description="Milliseconds after a request for which the server looks for the next "
-            "without sleeping; 0: it sleeps at once. On a virtual machine 2 makes busy pages' p99 "
-            "lower, and takes a whole processor while they come.",
+            "without sleeping; 0: it sleeps at once. On a virtual machine 2 may make busy pages' "
+            "p99 lower; it takes a whole processor while they come.",
         ),
     ] = 0.0
     body_bytes: Annotated[

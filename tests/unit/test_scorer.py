@@ -281,9 +281,6 @@ def test_lists_are_made_for_those_who_are_likely_to_come(engine: Engine, tmp_pat
     likely = engine.likely()[:5]
 
     async def test(site: Site) -> None:
-        site.faults = ["failing-model"]
-        await site.until(lambda: engine.lists.failing)
-        site.faults = []
         await site.until(lambda: site.scorer.made == len(likely))
         assert set(engine.lists) == set(likely)
         await site.send(view("mug2"))

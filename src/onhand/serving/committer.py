@@ -43,6 +43,7 @@ _APART_S: Final = 0.02
 the loop nearly as much as one of fifty."""
 _MANY_PAGES: Final = 500
 _COUNTED_S: Final = 0.1
+"""How long pages are counted, at least, before there is a rate of them."""
 _LOWEST: Final = 19
 """A thread's priority, as `nice` counts."""
 

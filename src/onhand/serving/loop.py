@@ -13,6 +13,9 @@ when even the shortest is long there is more to do than can be done (after CoDel
 Jacobson, "Controlling queue delay", 2012). What can wait best gives way first: lists made behind
 the page, then taking records other than signals, then the better pages. A refused record comes
 again, a page does not: with pages first, a flood of records that come again kept them cheap.
+
+A loop that waits for sockets lets its processor sleep, and that of a virtual machine may wake late.
+So the loop can poll for a while after each request before it waits.
 """
 
 import asyncio

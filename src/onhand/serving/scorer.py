@@ -165,7 +165,7 @@ class Scorer:
             await self._make(replica, marks)
         except ReplicaLost:
             self._engine.lists.failing = True
-            self._note_failure(marks, "its process ended")
+            self._note_failure(marks, "its process ended, or hung")
             await self._forget()
             await asyncio.sleep(_AGAIN_S)
 
