@@ -8,13 +8,17 @@ change one, and all compile again; otherwise a start loads them in milliseconds.
 import hashlib
 import os
 from collections.abc import Callable
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import numba
 from llvmlite import ir
 from numba.core import cgutils, config, types
+from numba.core import ir as numba_ir
+from numba.core.compiler import CompilerBase, DefaultPassBuilder
+from numba.core.compiler_machinery import FunctionPass, register_pass
+from numba.core.typed_passes import NoPythonSupportedFeatureValidation
 from numba.experimental import structref
 from numba.extending import intrinsic, register_jitable
 from numba.np.arrayobj import make_array
@@ -35,7 +39,6 @@ Array = Any
 """A NumPy array inside a kernel, whose elements are numbers to it: what the type checker cannot
 follow. Shape and type are in the kernel's docstring or those of the columns it comes from."""
 
-_njit: Any = numba.njit
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -58,9 +61,58 @@ if not os.environ.get("NUMBA_CACHE_DIR"):
     setattr(config, "CACHE_DIR", str(_cache_folder()))  # noqa: B010 (not a declared attribute)
 
 
+@register_pass(mutates_CFG=False, analysis_only=False)
+class _CountFromTheStart(FunctionPass):
+    """Takes indexes into arrays for unsigned numbers.
+
+    Numba lets a negative index count from the end, as Python does, and pays for it with a compare
+    and a choice wherever a number is read: an eighth of a restart. No kernel uses it.
+    """
+
+    _name = "count_from_the_start"
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def run_pass(self, state: Any) -> Any:
+        for node, signature in list(state.calltypes.items()):
+            if signature is not None and _is_indexing(node):
+                base, index, *rest = signature.args
+                if isinstance(base, types.Array):
+                    del state.calltypes[node]  # what stands there can't be written over
+                    args = (base, _unsigned(index), *rest)
+                    state.calltypes[node] = signature.replace(args=args)
+        return True
+
+
+def _is_indexing(node: Any) -> bool:
+    if isinstance(node, numba_ir.Expr):
+        return node.op in ("getitem", "static_getitem")
+    return isinstance(node, numba_ir.SetItem | numba_ir.StaticSetItem)
+
+
+def _unsigned(index: Any) -> Any:
+    if isinstance(index, types.Integer):
+        return types.uint64
+    if hasattr(index, "types"):
+        return types.Tuple([_unsigned(each) for each in index.types])
+    return index
+
+
+class _Compiler(CompilerBase):
+    def define_pipelines(self) -> list[Any]:
+        passes = DefaultPassBuilder.define_nopython_pipeline(self.state)
+        passes.add_pass_after(_CountFromTheStart, NoPythonSupportedFeatureValidation)
+        passes.finalize()
+        return [passes]
+
+
+_njit: Any = partial(numba.njit, cache=True, pipeline_class=_Compiler)
+
+
 def kernel(function: _F) -> _F:
     """Compile `function` at its first call, without the interpreter lock, cached on disk."""
-    compiled: Any = _njit(cache=True, nogil=True, _nrt=True)(function)
+    compiled: Any = _njit(nogil=True, _nrt=True)(function)
     return compiled
 
 
@@ -70,7 +122,7 @@ def inner_kernel(function: _F) -> _F:
     It counts no references to them, nor to what it slices out of them: each count is an atomic
     instruction, and they took a third of the fold of features.
     """
-    compiled: Any = _njit(cache=True, nogil=True, _nrt=False)(function)
+    compiled: Any = _njit(nogil=True, _nrt=False)(function)
     return compiled
 
 
@@ -80,7 +132,7 @@ def inlined_kernel(function: _F) -> _F:
     A call hands over seven words and more of each array; those of whole tables went to the stack
     and took a third of the state's fold.
     """
-    compiled: Any = _njit(cache=True, nogil=True, _nrt=False, inline="always")(function)
+    compiled: Any = _njit(nogil=True, _nrt=False, inline="always")(function)
     return compiled
 
 
@@ -90,13 +142,13 @@ def short_kernel(function: _F) -> _F:
     It keeps the interpreter lock: under load, giving it up and waiting to get it back took 40 of
     a decision's 60 microseconds. Every call must have the types of the first.
     """
-    return _typed_once(_njit(cache=True, _nrt=True)(function))
+    return _typed_once(_njit(_nrt=True)(function))
 
 
 def entry_kernel(function: _F) -> _F:
     """Compile a function that is handed whole tables, without the interpreter lock. Every call
     must have the types of the first."""
-    return _typed_once(_njit(cache=True, nogil=True, _nrt=True)(function))
+    return _typed_once(_njit(nogil=True, _nrt=True)(function))
 
 
 def _typed_once(compiled: Any) -> Any:

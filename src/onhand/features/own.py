@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from onhand.kernel import Array, kernel
+from onhand.kernel import Array, inner_kernel, kernel
 from onhand.state import cohorts, decay
 from onhand.state.columns import HISTORY, RECENT
 from onhand.state.state import State
@@ -79,7 +79,7 @@ def read_own(
     return values
 
 
-@kernel
+@inner_kernel
 def _read(
     items: Array,
     session: int,
@@ -147,7 +147,7 @@ def _read(
         latest[row] = 0
 
 
-@kernel
+@inner_kernel
 def _find_own(members: Array, candidate: Array, column: int, values: Array) -> None:
     """Write place and count of the candidates in a list."""
     length = 0
@@ -165,7 +165,7 @@ def _find_own(members: Array, candidate: Array, column: int, values: Array) -> N
         values[:, 13] = length
 
 
-@kernel
+@inner_kernel
 def _compare(
     items: Array, recent: Array, category: Array, price_cents: Array, values: Array
 ) -> None:
@@ -184,7 +184,7 @@ def _compare(
             values[at, 5] = np.log2(price_cents[row] * priced / total)
 
 
-@kernel
+@inner_kernel
 def _share_category(
     items: Array, members: Array, category: Array, column: int, values: Array
 ) -> None:
@@ -232,7 +232,7 @@ def _tie(
     _add_cosine(members, weights, anchor, candidate, popularity, unit, column + 2, values)
 
 
-@kernel
+@inner_kernel
 def _add_cosine(
     members: Array,
     weights: Array,
@@ -253,7 +253,7 @@ def _add_cosine(
             values[at, column] += weights[slot] / np.sqrt(both)
 
 
-@kernel
+@inner_kernel
 def _share_of_latest(members: Array, weights: Array, latest: Array, unit: float) -> float:
     """Return the share of a sketch's weight that is on the session's latest items."""
     total, own = unit, 0.0

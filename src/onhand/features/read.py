@@ -437,7 +437,7 @@ def find_same(whose: Array, now_ms: Array) -> Any:
     return same
 
 
-@kernel
+@inner_kernel
 def read_counted(
     reader: Array, floats: Array, tables: Any, spec: Array, zones: Array, items: Any,
     rows: Array, now_ms: Array, skip: Array, sums: Array, out: Array, age: Array, aged: bool,

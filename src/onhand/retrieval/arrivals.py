@@ -7,7 +7,7 @@ have touched it. Those that fit are marked: a slot's plan keeps places for them.
 
 from typing import Final
 
-from onhand.kernel import Array, kernel
+from onhand.kernel import Array, inner_kernel
 from onhand.retrieval.interest import FIT, cosine
 from onhand.retrieval.pool import mark, offer, settle
 
@@ -19,7 +19,7 @@ ENOUGH: Final = 50
 """Sessions after which an item speaks for itself."""
 
 
-@kernel
+@inner_kernel
 def new_arrivals(
     candidates: Array, parts: Array, place: Array, size: Array, blocked: Array, arrived: Array,
     arrived_ms: Array, sessions_of: Array, vectors: Array, direction: Array, length: float,

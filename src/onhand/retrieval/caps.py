@@ -8,14 +8,14 @@ or category counts towards no cap.
 
 import numpy as np
 
-from onhand.kernel import Array, kernel
+from onhand.kernel import Array, inner_kernel, kernel
 from onhand.retrieval.filters import passes
 from onhand.retrieval.pool import enter
 
 __all__ = ["fits_caps", "lengthen"]
 
 
-@kernel
+@inner_kernel
 def fits_caps(
     item: int, items: Array, found: int, skip: int, brand: Array, category: Array,
     per_brand: int, per_category: int,
@@ -98,7 +98,7 @@ def full(page: Array, kind: Array, cap: int) -> Array:
     return found[:count]
 
 
-@kernel
+@inner_kernel
 def number(among: Array, value: int) -> int:
     """Return 1 + the place of a value, 0 where it is none of them."""
     for at in range(among.shape[0]):
@@ -107,7 +107,7 @@ def number(among: Array, value: int) -> int:
     return 0
 
 
-@kernel
+@inner_kernel
 def leads(candidates: Array, place: Array, popularity: Array, item: int, other: int) -> bool:
     """Return whether an item is ahead of another: by score, then popularity."""
     one = candidates[place[item] - 1].score if place[item] != 0 else 0.0

@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 
-from onhand.kernel import Array, kernel
+from onhand.kernel import Array, inner_kernel, kernel
 from onhand.retrieval.interest import FIT
 from onhand.retrieval.pool import NEIGHBOURS, offer, settle
 from onhand.state.content import LENGTH, dot
@@ -47,7 +47,7 @@ def content(
     settle(candidates, parts, size[0], source, weight)
 
 
-@kernel
+@inner_kernel
 def alike(
     candidates: Array, parts: Array, place: Array, size: Array, blocked: Array, centroid: Array,
     count: Array, member: Array, vectors: Array, clusters: int, contents: Array, seed: int,
@@ -117,7 +117,7 @@ def nearest(
     return min(found, item.shape[0])
 
 
-@kernel
+@inner_kernel
 def look_through(
     vectors: Array, member: Array, count: int, blocked: Array, direction: Array, item: Array,
     product: Array, looked: int,
@@ -140,7 +140,7 @@ def look_through(
     return entered
 
 
-@kernel
+@inner_kernel
 def sink(item: Array, product: Array, size: int, new: int, key: int) -> None:
     """Put a new one into a heap of `size` in place of its least."""
     at = 0
@@ -154,7 +154,7 @@ def sink(item: Array, product: Array, size: int, new: int, key: int) -> None:
     item[at], product[at] = new, key
 
 
-@kernel
+@inner_kernel
 def rank(item: Array, product: Array) -> None:
     """Turn a heap into a list, the greatest first."""
     for last in range(item.shape[0] - 1, 0, -1):

@@ -7,7 +7,7 @@ little. All that is known of a visitor without a history.
 
 from typing import Final
 
-from onhand.kernel import Array, kernel
+from onhand.kernel import Array, inner_kernel, kernel
 from onhand.retrieval.pool import offer
 
 __all__ = ["offer_context"]
@@ -33,7 +33,7 @@ def offer_context(
     _offer_shares(candidates, place, size, blocked, world, world_weights, share)
 
 
-@kernel
+@inner_kernel
 def _offer_shares(
     candidates: Array, place: Array, size: Array, blocked: Array, members: Array, weights: Array,
     scale: float,

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onhand.contracts.errors import Refused
-from onhand.kernel import Array, kernel
+from onhand.kernel import Array, inner_kernel
 from onhand.state.catalogue import term
 from onhand.state.operations import cents
 from onhand.state.state import State
@@ -255,7 +255,7 @@ class _Parser:
             self.steps.append(Comparison(name, sign, value))
 
 
-@kernel
+@inner_kernel
 def passes(
     program: Array, rows: Array, item: int, category: Array, brand: Array, price_cents: Array,
     terms: Array,

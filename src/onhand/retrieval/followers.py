@@ -8,7 +8,7 @@ weigh less by a constant factor.
 
 from typing import Final
 
-from onhand.kernel import Array, kernel
+from onhand.kernel import Array, inner_kernel, kernel
 from onhand.retrieval.pool import offer, settle
 
 __all__ = ["follow", "follow_one"]
@@ -19,7 +19,7 @@ QUOTA: Final = 24
 """Followers taken of one anchor that may be shown."""
 
 
-@kernel
+@inner_kernel
 def follow(
     candidates: Array,
     parts: Array,
@@ -54,7 +54,7 @@ def follow(
     settle(candidates, parts, size[0], source, weight)
 
 
-@kernel
+@inner_kernel
 def follow_one(
     candidates: Array,
     parts: Array,

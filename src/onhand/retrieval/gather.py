@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from onhand.kernel import Array, kernel
+from onhand.kernel import Array, inner_kernel, kernel
 from onhand.retrieval.arrivals import new_arrivals
 from onhand.retrieval.content import alike, content
 from onhand.retrieval.context import offer_context
@@ -127,7 +127,7 @@ def gather(
             settle(candidates, parts, size[0], code, weight)
 
 
-@kernel
+@inner_kernel
 def offer_contexts(
     candidates: Array, place: Array, size: Array, sight: Any, visitor: Any, now_ms: int, unit: int
 ) -> None:

@@ -4,7 +4,7 @@ from typing import Final
 
 import numpy as np
 
-from onhand.kernel import Array, kernel
+from onhand.kernel import Array, inner_kernel, kernel
 from onhand.state.content import DIMENSIONS, LENGTH, dot
 
 __all__ = ["FIT", "aim", "cosine"]
@@ -37,7 +37,7 @@ def aim(interest: Array, recent: Array, content: Array, direction: Array) -> flo
     return np.sqrt(square)
 
 
-@kernel
+@inner_kernel
 def cosine(vector: Array, direction: Array, length: float) -> float:
     """Return the cosine of an item's vector with a direction of a `length` above 0."""
     return dot(vector, direction) / (LENGTH * length)

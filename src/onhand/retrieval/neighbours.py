@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from onhand.kernel import Array, kernel
+from onhand.kernel import Array, inner_kernel
 from onhand.retrieval.pool import offer, settle
 from onhand.retrieval.sessions.neighbours import item_rarity, position_weight, vote_weight
 from onhand.retrieval.sessions.top import best
@@ -58,7 +58,7 @@ def make_memory(items: int, sessions: int, ring: int, recent: int) -> NeighbourM
     )
 
 
-@kernel
+@inner_kernel
 def neighbours(
     candidates: Array, parts: Array, place: Array, size: Array, blocked: Array,
     recent_session: Array, sessions_of: Array, recent_item: Array, recent_ms: Array,
@@ -92,7 +92,7 @@ def neighbours(
     settle(candidates, parts, size[0], source, weight)
 
 
-@kernel
+@inner_kernel
 def _match(
     recent_session: Array, recent_item: Array, anchors: Array, own: int,
     similarity: Array, step: Array, counted: Array, matched: Array,
@@ -120,7 +120,7 @@ def _match(
     return n_matched
 
 
-@kernel
+@inner_kernel
 def _vote(
     touched: Array, blocked: Array, strength: float, vote: Array, voted: Array, n_voted: int
 ) -> int:

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from onhand.kernel import Array, kernel
+from onhand.kernel import Array, inner_kernel
 from onhand.retrieval.pool import offer, settle
 
 __all__ = ["newest"]
@@ -10,7 +10,7 @@ __all__ = ["newest"]
 QUOTA: Final = 48
 
 
-@kernel
+@inner_kernel
 def newest(
     candidates: Array,
     parts: Array,

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from onhand.kernel import Array, kernel
+from onhand.kernel import Array, inner_kernel
 from onhand.retrieval.pool import offer, settle
 
 __all__ = ["own"]
@@ -10,7 +10,7 @@ __all__ = ["own"]
 FADE: Final = 0.9
 
 
-@kernel
+@inner_kernel
 def own(
     candidates: Array, parts: Array, place: Array, size: Array, blocked: Array, latest: Array,
     others: Array, source: int, weight: float,

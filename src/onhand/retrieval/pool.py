@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from onhand.kernel import Array, kernel
+from onhand.kernel import Array, inner_kernel
 from onhand.retrieval.sources import SOURCES
 from onhand.state.barriers import REASONS
 
@@ -99,7 +99,7 @@ def make_pool(items: int, *, parts: bool = False) -> Pool:
     )
 
 
-@kernel
+@inner_kernel
 def clear(candidates: Array, parts: Array, place: Array, size: Array) -> None:
     """Empty the pool."""
     for at in range(size[0]):
@@ -108,7 +108,7 @@ def clear(candidates: Array, parts: Array, place: Array, size: Array) -> None:
     size[0] = 0
 
 
-@kernel
+@inner_kernel
 def enter(candidates: Array, place: Array, size: Array, item: int, reason: int) -> int:
     """Return the place of `item`, a new one when it has none; -1 when the pool is full."""
     at = place[item] - 1
@@ -130,7 +130,7 @@ def enter(candidates: Array, place: Array, size: Array, item: int, reason: int) 
     return at
 
 
-@kernel
+@inner_kernel
 def bar(candidates: Array, place: Array, size: Array, members: Array, reason: int) -> None:
     """Keep the items of a list, which 0 may end, off this page for `reason`."""
     for item in members:
@@ -139,7 +139,7 @@ def bar(candidates: Array, place: Array, size: Array, members: Array, reason: in
         bar_one(candidates, place, size, item, reason)
 
 
-@kernel
+@inner_kernel
 def bar_one(candidates: Array, place: Array, size: Array, item: int, reason: int) -> None:
     """Keep an item off this page for `reason`, unless it is barred already or 0."""
     if item != 0:
@@ -148,7 +148,7 @@ def bar_one(candidates: Array, place: Array, size: Array, item: int, reason: int
             candidates[at].reason = reason
 
 
-@kernel
+@inner_kernel
 def offer(
     candidates: Array, place: Array, size: Array, blocked: Array, item: int, raw: float
 ) -> None:
@@ -158,7 +158,7 @@ def offer(
         candidates[at].raw += raw
 
 
-@kernel
+@inner_kernel
 def mark(candidates: Array, place: Array, item: int, fit: float) -> None:
     """Note how well a new item that was offered fits the visitor."""
     at = place[item] - 1
@@ -166,7 +166,7 @@ def mark(candidates: Array, place: Array, item: int, fit: float) -> None:
         candidates[at].fit = fit
 
 
-@kernel
+@inner_kernel
 def settle(candidates: Array, parts: Array, size: int, source: int, weight: float) -> None:
     """Close the current source: turn its raw values into scores."""
     top = best = 0.0
@@ -192,7 +192,7 @@ def settle(candidates: Array, parts: Array, size: int, source: int, weight: floa
                 candidate.source = source
 
 
-@kernel
+@inner_kernel
 def ahead(candidates: Array, popularity: Array, one: int, other: int) -> bool:
     """Return whether place `one` ranks before `other`: by score, then popularity, then row."""
     first, second = candidates[one], candidates[other]
@@ -203,7 +203,7 @@ def ahead(candidates: Array, popularity: Array, one: int, other: int) -> bool:
     return first.item < second.item
 
 
-@kernel
+@inner_kernel
 def select(
     candidates: Array, size: int, chosen: Array, kept_off: Array, popularity: Array, n: int
 ) -> int:
@@ -228,7 +228,7 @@ def select(
     return found
 
 
-@kernel
+@inner_kernel
 def count_kept_off(candidates: Array, size: int, kept_off: Array, floor: float) -> None:
     """Count by reason what was passed over of a score above `floor`."""
     kept_off[0] = 0

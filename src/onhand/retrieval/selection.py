@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from onhand.kernel import Array, kernel
+from onhand.kernel import Array, inner_kernel, kernel
 from onhand.retrieval.caps import fits_caps, lengthen
 from onhand.retrieval.filters import NO_FILTER, Filter, passes
 from onhand.retrieval.pool import ahead, count_kept_off, enter
@@ -32,7 +32,7 @@ class Conditions(NamedTuple):
 FREE = Conditions(NO_FILTER, 0, 0, 0.0)
 
 
-@kernel
+@inner_kernel
 def bar_filtered(
     candidates: Array, size: int, program: Array, rows: Array, category: Array, brand: Array,
     price_cents: Array, terms: Array,
@@ -95,7 +95,7 @@ def pick(
     return found
 
 
-@kernel
+@inner_kernel
 def _near(
     candidates: Array, size: int, taken: Array, nearest: Array, vectors: Array, item: int
 ) -> None:
@@ -146,7 +146,7 @@ def explore(
             have += 1
 
 
-@kernel
+@inner_kernel
 def fill(
     candidates: Array, place: Array, size: Array, chosen: Array, blocked: Array,
     popularity: Array, items: int, found: int, n: int, source: int, program: Array, rows: Array,
@@ -172,7 +172,7 @@ def fill(
     return found
 
 
-@kernel
+@inner_kernel
 def fill_freely(
     candidates: Array, place: Array, size: Array, chosen: Array, blocked: Array,
     popularity: Array, items: int, found: int, n: int, source: int, program: Array, rows: Array,

@@ -6,7 +6,7 @@ spread over its hours is what is usual.
 
 from typing import Final
 
-from onhand.kernel import Array, kernel
+from onhand.kernel import Array, inner_kernel
 from onhand.retrieval.pool import offer, settle
 from onhand.state import decay
 from onhand.state.fold import SURGE_HALF_LIFE_MS
@@ -19,7 +19,7 @@ LEAST: Final = 2.0
 SMOOTH: Final = 3.0
 
 
-@kernel
+@inner_kernel
 def trending(
     candidates: Array, parts: Array, place: Array, size: Array, blocked: Array, members: Array,
     weights: Array, landmark_ms: int, popularity: Array, unit: int, now_ms: int, source: int,

@@ -92,7 +92,7 @@ def is_same(arena: Array, start: Any, body: Array, at: Any, length: Any) -> bool
     return byte >= length
 
 
-@inner_kernel
+@inlined_kernel
 def place(
     slots: Array, arena: Array, body: Array, at: Any, length: Any, kind: int, hashed: Any
 ) -> Any:
@@ -131,6 +131,12 @@ def enter(
 def expect(slots: Array, hashed: Any) -> None:
     """Ask memory for the slot of a name that is looked up soon."""
     prefetch(slots, hashed & (slots.shape[0] - 1), 0)
+
+
+@inlined_kernel
+def expect_text(slots: Array, arena: Array, hashed: Any) -> None:
+    """Ask memory for the text of a name whose slot is there already."""
+    prefetch(arena, slots[hashed & (slots.shape[0] - 1), START], 0)
 
 
 @inlined_kernel

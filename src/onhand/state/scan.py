@@ -24,6 +24,7 @@ from onhand.state.lookup import (
     Table,
     enter,
     expect,
+    expect_text,
     hash_of,
     number,
     place,
@@ -46,8 +47,12 @@ COUNTRY: Final = 4
 DEVICE: Final = 5
 REFERRER: Final = 6  # by what of it is counted
 OWN: Final = 7  # the session of a user who names none, by the user's name
-NEW: Final = (ITEM, USER, SESSION)
+NEW: Final = (USER, SESSION, ITEM)
 """Names that get their rows here."""
+KNOWN: Final = (TYPE, COUNTRY, DEVICE, REFERRER)
+BEGINS: Final[Array] = np.array([0, fold.NEW_ITEM, fold.CLEAR_USER, fold.CLEAR_SESSION], np.int64)
+PLACES: Final[Array] = np.array([0, 1, 3, 2], np.int64)
+"""By kind: the operation of a new name, and where its row stands in one."""
 
 RECORD: Final = 0  # an event, the stock of an item, another fact, or an event that was seen
 ODD: Final = 1
@@ -60,9 +65,10 @@ BEGIN: Final = 7
 END: Final = 8
 OWNER: Final = 9  # the kind of the session's name
 NAMES: Final = 10
+ROWS: Final = NAMES + 2
 FIELDS: Final = NAMES + 3 * (REFERRER + 1)
 """What is found of a record: numbers, where it lies, and of each kind of name where that begins,
-its length (-1: there is none) and its hash."""
+its length (-1: there is none) and its hash, then its row."""
 EVENT: Final = 0
 STOCK: Final = 1
 FACT: Final = 2
@@ -183,14 +189,14 @@ def note(found: Array, kind: int, body: Array, begin: Any, length: Any, of: int,
         found[NAMES + 3 * kind + 2] = hash_of(body, begin, length, of, seed)
 
 
-@kernel
-def find(body: Array, count: int, seed: int, fields: Array, ids: Array) -> int:
+@inner_kernel
+def find(
+    body: Array, count: int, seed: int, bits: Array, real: Array, fields: Array, ids: Array
+) -> int:
     """Write what `count` records say, (count, FIELDS), and where the ids of events lie, (count, 3):
     begin, length and the event's place. Return how many ids; -1 where the batch must be left to
-    Python."""
+    Python. `bits` and `real` are the same number's memory."""
     size = body.shape[0] - PAD
-    bits = np.zeros(1, np.int64)
-    real = bits.view(np.float64)
     at = names = 0
     for row in range(count):
         found = fields[row]
@@ -277,7 +283,7 @@ def find(body: Array, count: int, seed: int, fields: Array, ids: Array) -> int:
                     odd |= key != W_CURRENCY
             elif key == W_ID:
                 item_at, item_size = begin, length
-            at = behind(body, at)
+            at = begin + length if length >= 0 else behind(body, at)
             if at > size:
                 return -1
         found[END] = at
@@ -308,84 +314,57 @@ def find(body: Array, count: int, seed: int, fields: Array, ids: Array) -> int:
     return names if at == size else -1
 
 
-@inner_kernel
-def row_of(slots: Array, arena: Array, body: Array, found: Array, kind: int) -> Any:
-    """Return the row of a record's name, 0 of none, -1 of one that is not in the table."""
+@inlined_kernel
+def slot_in(slots: Array, arena: Array, body: Array, found: Array, kind: int, of: int) -> Any:
+    """Return the slot of a name of a record, as one of the kind `of`; the free one where it would
+    be."""
     at = NAMES + 3 * kind
-    begin, length, hashed = found[at], found[at + 1], found[at + 2]
-    if length < 0:
-        return np.int64(0)
-    row = slots[place(slots, arena, body, begin, length, kind, hashed), ROW]
-    return row if row else np.int64(-1)
+    return place(slots, arena, body, found[at], found[at + 1], of, found[at + 2])
 
 
 @inner_kernel
-def row_or_new(
-    slots: Array, arena: Array, used: Array, body: Array, found: Array, kind: int, of: int,
-    coming: Array, fresh: Array, count: Any,
-) -> Any:  # fmt: skip
-    """Return the row of a record's name, 0 of none, and whether it is new: then its row is the next
-    of those that are `coming`, and it is written to `fresh`."""
-    at = NAMES + 3 * kind
-    begin, length, hashed = found[at], found[at + 1], found[at + 2]
-    if length < 0:
-        return np.int64(0), False
-    slot = place(slots, arena, body, begin, length, of, hashed)
-    row = slots[slot, ROW]
-    if row:
-        return row, False
-    row = coming[count]
-    enter(slots, arena, used, slot, body, begin, length, of, hashed, row)
-    fresh[count, 0], fresh[count, 1], fresh[count, 2] = of, begin, length
-    return row, True
-
-
-@kernel
 def look_up(
     body: Array, fields: Array, slots: Array, arena: Array, used: Array, full: bool, coming: Array,
-    operations: Array, fresh: Array,
-) -> Any:  # fmt: skip
+    operations: Array, fresh: Array, entered: Array,
+) -> int:  # fmt: skip
     """Write the operations of records that `find` has found, (MOST n, WIDTH), and where names lie
-    that are new, (3, n, 3): kind, begin and length of each item, user and session. `coming`, (3, n)
-    int64, are the rows that they get; `full` says that new referrers are row 0. Return how many
-    operations, and how many new items, users and sessions."""
-    rows = items = users = sessions = 0
+    that are new, (4, n, 3): kind, begin and length of each of a kind, and how many, (4,). `coming`,
+    (4, n), are the rows that they get; `full` says that new referrers are row 0. Return how many
+    operations. In `fields` rows take the place of hashes: 0 of no name, -1 of one that is not in
+    the table."""
+    rows = 0
     for at in range(fields.shape[0]):
-        if at + AHEAD < fields.shape[0]:
+        if at + 2 * AHEAD < fields.shape[0]:
             for kind in NEW:
-                expect(slots, fields[at + AHEAD, NAMES + 3 * kind + 2])
+                expect(slots, fields[at + 2 * AHEAD, ROWS + 3 * kind])
+                expect_text(slots, arena, fields[at + AHEAD, ROWS + 3 * kind])
         found = fields[at]
         if found[RECORD] == SEEN:
             continue
-        user = session = np.int64(0)
-        operations[rows] = 0
-        if found[RECORD] == EVENT:
-            user, new = row_or_new(
-                slots, arena, used, body, found, USER, USER, coming[1], fresh[1], users
-            )
-            if new:
-                users += 1
-                operations[rows, 0], operations[rows, 3] = fold.CLEAR_USER, user
-                rows += 1
-                operations[rows] = 0
-            session, new = row_or_new(
-                slots, arena, used, body, found, SESSION, found[OWNER], coming[2], fresh[2],
-                sessions,
-            )  # fmt: skip
-            if new:
-                sessions += 1
-                operations[rows, 0], operations[rows, 2] = fold.CLEAR_SESSION, session
-                rows += 1
-                operations[rows] = 0
-        item, new = row_or_new(
-            slots, arena, used, body, found, ITEM, ITEM, coming[0], fresh[0], items
+        for kind in NEW:
+            begin, length = found[NAMES + 3 * kind], found[NAMES + 3 * kind + 1]
+            row = np.int64(0)
+            if length >= 0:
+                of = found[OWNER] if kind == SESSION else kind
+                slot = slot_in(slots, arena, body, found, kind, of)
+                if slots[slot, ROW] == 0:
+                    new = fresh[kind, entered[kind]]
+                    new[0], new[1], new[2] = of, begin, length
+                    row, hashed = coming[kind, entered[kind]], found[ROWS + 3 * kind]
+                    enter(slots, arena, used, slot, body, begin, length, of, hashed, row)
+                    entered[kind] += 1
+                    operations[rows] = 0
+                    operations[rows, 0], operations[rows, PLACES[kind]] = BEGINS[kind], row
+                    rows += 1
+                row = slots[slot, ROW]
+            found[ROWS + 3 * kind] = row
+        item, user, session = (
+            found[ROWS + 3 * ITEM],
+            found[ROWS + 3 * USER],
+            found[ROWS + 3 * SESSION],
         )
-        if new:
-            items += 1
-            operations[rows, 0], operations[rows, 1], operations[rows, 6] = fold.NEW_ITEM, item, 0
-            rows += 1
-            operations[rows] = 0
         operation = operations[rows]
+        operation[:] = 0
         rows += 1
         if found[RECORD] == STOCK:
             operation[0], operation[1], operation[6] = fold.STOCK, item, found[QUANTITY]
@@ -393,10 +372,18 @@ def look_up(
         operation[0], operation[1] = LEFT, at
         if found[RECORD] == FACT or found[ODD]:
             continue
-        kind = row_of(slots, arena, body, found, TYPE)
-        country = row_of(slots, arena, body, found, COUNTRY)
-        device = row_of(slots, arena, body, found, DEVICE)
-        referrer = row_of(slots, arena, body, found, REFERRER)
+        for kind in KNOWN:
+            row = np.int64(0)
+            if found[NAMES + 3 * kind + 1] >= 0:
+                row = slots[slot_in(slots, arena, body, found, kind, kind), ROW]
+                row = row if row else np.int64(-1)
+            found[ROWS + 3 * kind] = row
+        kind, country, device = (
+            found[ROWS + 3 * TYPE],
+            found[ROWS + 3 * COUNTRY],
+            found[ROWS + 3 * DEVICE],
+        )
+        referrer = found[ROWS + 3 * REFERRER]
         if country < 0 or device < 0 or (referrer < 0 and not full):
             continue
         if referrer != 0:
@@ -409,7 +396,7 @@ def look_up(
         operation[5], operation[6] = found[TIME], found[QUANTITY]
         operation[7], operation[8] = found[WORTH], found[DWELL]
         operation[9], operation[10] = found[POSITION], device
-    return rows, items, users, sessions
+    return rows
 
 
 @kernel
@@ -447,6 +434,8 @@ class Scanner:
         self._seed = seed
         self._decode = msgspec.msgpack.Decoder(list[Record]).decode
         self._names = msgspec.msgpack.Decoder(list[str]).decode
+        self._bits = np.zeros(1, np.int64)
+        self._real = self._bits.view(np.float64)
         self._begin()
 
     def name(self, batch: bytes, count: int) -> NDArray[np.int64]:
@@ -458,7 +447,7 @@ class Scanner:
         body = np.frombuffer(batch + bytes(PAD), np.uint8)
         fields = np.empty((count, FIELDS), np.int64)
         ids = np.empty((count, 3), np.int64)
-        identified = find(body, count, self._seed, fields, ids)
+        identified = find(body, count, self._seed, self._bits, self._real, fields, ids)
         if identified < 0:
             return state.name(self._decode(_array(count, batch)))
         is_new = state.seen.add_packed(body, ids[:identified])
@@ -472,15 +461,19 @@ class Scanner:
         """Return operations, and let the state know the names that are new."""
         state, table, count = self._state, self._table, len(fields)
         table.make_room(3 * count, len(body))
-        coming = np.stack([self._kinds[kind].coming(count) for kind in NEW])
+        coming = np.zeros((len(BEGINS), count), np.int64)
+        for kind in NEW:
+            coming[kind] = self._kinds[kind].coming(count)
         operations = np.empty((MOST * count, WIDTH), np.int64)
-        fresh = np.empty((3, count, 3), np.int64)
+        fresh = np.empty((len(BEGINS), count, 3), np.int64)
+        entered = np.zeros(len(BEGINS), np.int64)
         full = len(state.referrers) >= REFERRERS
-        rows, *new = look_up(
-            body, fields, table.slots, table.arena, table.used, full, coming, operations, fresh
-        )
-        for kind, spans, entered in zip(NEW, fresh, new, strict=True):
-            self._kinds[kind].enter_all(self._texts(body, spans[:entered]))
+        rows = look_up(
+            body, fields, table.slots, table.arena, table.used, full, coming, operations, fresh,
+            entered,
+        )  # fmt: skip
+        for kind in NEW:
+            self._kinds[kind].enter_all(self._texts(body, fresh[kind, : entered[kind]]))
             self._marks[kind] = self._kinds[kind].mark()
         return operations[:rows]
 
