@@ -39,7 +39,9 @@ def test_a_page_says_what_is_so(
     desk = Desk(state, POOL)
     shop: dict[str, tuple[int | None, int | None]] = {}
     for some in (first, then):  # the ids outgrow the memory that they have
-        shop |= some
+        for id, (price_cents, stock) in some.items():
+            before, _ = shop.get(id, (None, None))
+            shop[id] = (before if price_cents is None else price_cents, stock)
         state.apply(records_of(some), state.offset + 1)
         request = RecommendRequest("home", n=100)
         page = decide(desk, request, PLANS["home"]._replace(foresight=False), START_MS)

@@ -29,7 +29,7 @@ from onhand.contracts.answers import IngestReport
 from onhand.contracts.errors import OnhandError, Overloaded, Unavailable
 from onhand.contracts.records import Record
 from onhand.engine import Engine
-from onhand.serving.loop import LoopMonitor
+from onhand.serving.loop import INGEST_DELAY_S, LoopMonitor
 from onhand.serving.metrics import Metrics
 from onhand.settings import Settings
 from onhand.state.state import Arrays
@@ -44,6 +44,9 @@ the loop nearly as much as one of fifty."""
 _MANY_PAGES: Final = 500
 _COUNTED_S: Final = 0.1
 """How long pages are counted, at least, before there is a rate of them."""
+_PATIENCE: Final = 2
+"""How many times as long a checkpoint waits while records are refused: it took a third of the pages
+that could be answered in two seconds."""
 _LOWEST: Final = 19
 """A thread's priority, as `nice` counts."""
 
@@ -231,9 +234,10 @@ class Committer:
         if records <= 0 or (self._saving is not None and not self._saving.done()):
             return False
         waited_s = time.monotonic() - self._saved_at_s
+        patience = _PATIENCE if self._monitor.delay_s > INGEST_DELAY_S else 1
         return (
-            records >= self._settings.checkpoint_records
-            or waited_s >= self._settings.checkpoint_minutes * 60
+            records >= patience * self._settings.checkpoint_records
+            or waited_s >= patience * self._settings.checkpoint_minutes * 60
         )
 
     async def _checkpoint(self) -> None:

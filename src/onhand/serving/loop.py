@@ -1,8 +1,9 @@
 """The event loop's time: how long one stretch of work kept it, and letting others have theirs.
 
 A stretch is what runs between two looks at the sockets. Whatever may take long is done in steps
-(`onhand.steps`): all that is under way together gets a millisecond between two looks, and what is
-not done by then takes its turn again behind the others.
+(`onhand.steps`): all that is under way together gets a millisecond when a look has found no
+requests, or the last was a while ago, and what is not done by then takes its turn again behind the
+others.
 
 Requests that arrive while the loop works wait in the kernel, where nobody sees them. They are seen
 when it looks again: all that is ready then is handled in one round, so how long a round has been
@@ -32,6 +33,8 @@ _T = TypeVar("_T")
 
 _STRETCH_S: Final = 0.001
 """A stretch of steps ends after so long; the last step may add half as much."""
+_REST_S: Final = 0.003
+"""How long after a stretch requests that come have all of the loop, unless it finds none before."""
 _WINDOW_S: Final = 60.0
 _INTERVAL_S: Final = 0.1
 SCORING_DELAY_S: Final = 0.001
@@ -168,7 +171,11 @@ class LoopMonitor:
         return 0.0 < self._stretch_ends_s <= perf_counter()
 
     def _begin_stretch(self) -> None:
-        """The loop has looked at its sockets: go on with what is under way."""
+        """The loop has looked at its sockets: go on with what is under way, or let the requests
+        that it found go first."""
+        if self._round_began_s and perf_counter() < self._stretch_ends_s + _REST_S:
+            asyncio.get_running_loop().call_soon(self._begin_stretch)
+            return
         self._stretch_ends_s = 0.0
         while self._under_way and not self._is_over():
             if not self._advance(self._under_way[0]):

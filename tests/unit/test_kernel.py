@@ -1,0 +1,21 @@
+import numpy as np
+import pytest
+
+from onhand.kernel import Array, entry_kernel, inlined_kernel, inner_kernel, kernel, short_kernel
+
+
+@pytest.mark.parametrize("compiled", [kernel, inner_kernel, short_kernel, entry_kernel])
+def test_indexes_count_from_the_start(compiled: type[Array]):
+    @inlined_kernel
+    def read(numbers: Array, at: int) -> int:
+        return numbers[at]
+
+    @compiled
+    def change(numbers: Array, table: Array, at: int) -> int:
+        table[at, 1] = 7
+        return read(numbers, at)
+
+    numbers, table = np.arange(4), np.zeros((4, 2), np.int64)
+    assert change(numbers[2:], table[2:], 1) == 3
+    assert change(numbers[2:], table[2:], -1) == 1  # what lies before it, not its last
+    assert table[:, 1].tolist() == [0, 7, 0, 7]
