@@ -68,6 +68,8 @@ class Second(Struct, tag="second"):
     p50_ms: float = 0.0
     p99_ms: float = 0.0
     worst_ms: float = 0.0
+    late_ms: float = 0.0
+    """How late the load itself came to pages, 99th percentile."""
     degraded: dict[str, int] = field(default_factory=dict[str, int])
     sold_out: list[int] = field(default_factory=_none)
     dead_ends: list[int] = field(default_factory=_none)
@@ -121,7 +123,7 @@ class Score:
         self._caches = [Cache(ttl_s) for ttl_s in CACHE_TTLS_S]
         self._due_s, self._took_s, self._late_s = array("d"), array("d"), array("d")
         self._degraded = array("b")
-        self._second_began = 0
+        self._second_began = self._late_began = 0
 
     def note_lag(self, late_s: float) -> None:
         """The load came to a page so late."""
@@ -181,7 +183,9 @@ class Score:
         took_s = took_s[np.isfinite(took_s)]
         if len(took_s):
             done.p50_ms, done.p99_ms, done.worst_ms = _nearest_ms(took_s, 0.5, 0.99, 1.0)
-        self._second_began = len(self._took_s)
+        if late_s := self._late_s[self._late_began :]:
+            (done.late_ms,) = _nearest_ms(np.array(late_s), 0.99)
+        self._second_began, self._late_began = len(self._took_s), len(self._late_s)
         self.second = Second(done.at_s + 1)
         return done
 
