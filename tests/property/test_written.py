@@ -31,6 +31,10 @@ def records_of(shop: dict[str, tuple[int | None, int | None]]) -> list[Record]:
     return records
 
 
+def price_of(price_cents: int | None) -> float | None:
+    return None if price_cents is None else price_cents / 100
+
+
 @given(st.dictionaries(ids, facts, max_size=20), st.dictionaries(ids, facts, max_size=120))
 def test_a_page_says_what_is_so(
     first: dict[str, tuple[int | None, int | None]], then: dict[str, tuple[int | None, int | None]]
@@ -52,7 +56,7 @@ def test_a_page_says_what_is_so(
                 state.items.names[row["item"]],
                 round(float(row["score"]) * 1e6) / 1e6,
                 LABELS[row["source"]],
-                None if (price_cents := shop[id][0]) is None else price_cents / 100,
+                price_of(shop[id][0]),
                 shop[id][1],
             )
             for row in found

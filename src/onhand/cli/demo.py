@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
@@ -60,7 +61,7 @@ def demo(
         with demo_folder(data) as folder:
             good = Demo(console, folder, speed).run(until, port, seconds)
     except (OnhandError, ServerError) as error:
-        console.print(f"[bold red]The demo ended:[/] {error}", highlight=False)
+        console.print(f"[bold red]The demo ended:[/] {escape(str(error))}", highlight=False)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
         raise typer.Exit(130) from None

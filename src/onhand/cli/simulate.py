@@ -13,6 +13,7 @@ from typing import Annotated, NoReturn
 import msgspec
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 
 from onhand.app import App
@@ -151,7 +152,7 @@ def _refusals() -> Generator[Console]:
     try:
         yield console
     except (OnhandError, ServerError) as error:
-        console.print(f"[bold red]The simulation ended:[/] {error}", highlight=False)
+        console.print(f"[bold red]The simulation ended:[/] {escape(str(error))}", highlight=False)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
