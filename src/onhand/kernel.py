@@ -66,7 +66,7 @@ class _CountFromTheStart(FunctionPass):
     """Takes indexes into arrays for unsigned numbers.
 
     Numba lets a negative index count from the end, as Python does, and pays for it with a compare
-    and a choice wherever a number is read: an eighth of a restart. No kernel uses it.
+    and a choice wherever a number is read: a twelfth of a restart. No kernel uses it.
     """
 
     _name = "count_from_the_start"

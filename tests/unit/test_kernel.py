@@ -1,3 +1,6 @@
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -5,7 +8,7 @@ from onhand.kernel import Array, entry_kernel, inlined_kernel, inner_kernel, ker
 
 
 @pytest.mark.parametrize("compiled", [kernel, inner_kernel, short_kernel, entry_kernel])
-def test_indexes_count_from_the_start(compiled: type[Array]):
+def test_indexes_count_from_the_start(compiled: Callable[..., Any]):
     @inlined_kernel
     def read(numbers: Array, at: int) -> int:
         return numbers[at]

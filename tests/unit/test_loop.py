@@ -54,6 +54,52 @@ def test_long_work_lets_others_have_their_turn():
     assert monitor.longest()["work"] >= 0.001
 
 
+@pytest.mark.parametrize("asked", [True, False])
+def test_requests_go_before_steps_for_a_while(asked: bool):
+    monitor = LoopMonitor()
+    began_s: list[float] = []
+
+    def steps() -> Steps[None]:
+        for _ in range(9):
+            began_s.append(perf_counter())
+            yield from work(1, 0.0011)
+
+    async def ask() -> None:
+        while True:
+            monitor.begin_round()
+            await asyncio.sleep(0)
+
+    async def run() -> None:
+        asking = asyncio.create_task(ask())
+        if asked:
+            await asyncio.sleep(0.001)
+        else:
+            asking.cancel()
+        await monitor.take_turns("work", steps())
+        asking.cancel()
+
+    asyncio.run(run())
+    rests_s = sorted(after - before for before, after in pairwise(began_s))
+    assert (rests_s[len(rests_s) // 2] > 0.003) == asked
+
+
+def test_a_checkpoint_waits_while_records_are_refused(monkeypatch: pytest.MonkeyPatch):
+    engine = Engine(MemoryLog(), limits=LIMITS)
+    engine.load()
+    settings, monitor = Settings(checkpoint_records=2), LoopMonitor()
+    committer = Committer(engine, settings, Metrics(), monitor, lambda: START_MS, lambda _: None)
+    delay_s = 0.0
+    monkeypatch.setattr(LoopMonitor, "delay_s", property(lambda _: delay_s))
+    due: list[tuple[bool, bool]] = []
+    for _ in range(4):
+        engine.ingest([Event("view", item="mug", session="s", time=START_MS)], now_ms=START_MS)
+        delay_s = 0.0
+        calm = committer._checkpoint_due()
+        delay_s = 0.02
+        due.append((calm, committer._checkpoint_due()))
+    assert due == [(False, False), (True, False), (True, False), (True, True)]
+
+
 @pytest.mark.parametrize("poll_s", [0.0, 0.1])
 def test_the_loop_stays_awake_for_so_long_after_a_request(poll_s: float):
     monitor = LoopMonitor(poll_s)

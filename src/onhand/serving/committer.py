@@ -45,8 +45,7 @@ _MANY_PAGES: Final = 500
 _COUNTED_S: Final = 0.1
 """How long pages are counted, at least, before there is a rate of them."""
 _PATIENCE: Final = 2
-"""How many times as long a checkpoint waits while records are refused: it took a third of the pages
-that could be answered in two seconds."""
+"""How many times as long a checkpoint waits while records are refused."""
 _LOWEST: Final = 19
 """A thread's priority, as `nice` counts."""
 
