@@ -89,6 +89,10 @@ _TAGS: Final[dict[str, Kind]] = {
 
 _decode: Final = msgspec.json.Decoder(Recommendation).decode
 
+_CHEAP: Final = {
+    foresight: POPULAR_PLAN._replace(foresight=foresight) for foresight in (False, True)
+}
+
 
 class Decided(NamedTuple):
     """An answer as JSON, how well the visitor is known, and the lower step of the ladder."""
@@ -495,8 +499,7 @@ class Engine:
                     items = choose_static(self._state, request, rule.static, self.ready)
                     return fall, Page(self._encode(items), "none"), None
                 if fall.step == "popular":
-                    cheap = POPULAR_PLAN._replace(foresight=plan.foresight)
-                    page = decide(self._desk, request, cheap, now_ms)
+                    page = decide(self._desk, request, _CHEAP[plan.foresight], now_ms)
                     entry = None
                 else:
                     listed = NO_LIST if entry is None else entry.prepared.listed

@@ -1,6 +1,7 @@
 """Lists prepared behind the page: who gets one, when, and what happens when the model fails."""
 
 import asyncio
+import gc
 import signal
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -159,7 +160,7 @@ def test_a_page_without_a_list_has_one_made_for_its_session_or_its_user(
         for request in asked:
             assert engine.decide(request, START_MS).model == "default@1"
         await site.until(lambda: site.scorer.made == 3)
-        assert {whom[:3] for whom in engine.lists} == {
+        assert {(whom.slot, whom.session, whom.user) for whom in engine.lists} == {
             ("cart", "s1", None), ("cart", None, "u1"), ("product", "s1", None),
         }  # fmt: skip
         for request in asked:
@@ -181,7 +182,10 @@ def test_a_burst_is_one_list_the_newest_come_first_and_the_queue_is_bounded(
     assert scorer.waiting == 2
     scorer.follow([view("mug1", f"t{n}") for n in range(6)])
     assert (scorer.waiting, scorer.dropped) == (6, 2)
-    assert [mark[0].session for mark in scorer._take()] == ["t5", "t4", "t3", "t2"]
+    assert not any(
+        gc.is_tracked(whom) or gc.is_tracked(mark) for whom, mark in scorer._marks.items()
+    ), "a garbage collection would look at each"
+    assert [mark.whom.session for mark in scorer._take()] == ["t5", "t4", "t3", "t2"]
     old = msgspec.structs.replace(view("mug1", "old"), time=START_MS - 3_600_000)
     scorer.follow([old])
     assert scorer.waiting == 2, "events of long ago are nobody's who is here"
@@ -438,7 +442,7 @@ def test_damaged_lists_and_those_of_a_longer_log_are_passed_over(
 def test_those_who_did_most_are_likely_to_come_back(engine: Engine):
     for _ in range(3):
         engine.ingest([view("mug2", "o4", user="u1"), view("mug3", "o9")], START_MS)
-    assert [whom[:3] for whom in engine.likely()][:4] == [
+    assert [(whom.slot, whom.session, whom.user) for whom in engine.likely()][:4] == [
         ("home", None, None),
         ("home", "o9", None),
         ("home", "o4", None),

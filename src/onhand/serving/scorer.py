@@ -15,13 +15,14 @@ replica knows.
 
 import asyncio
 import logging
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Final
 
+from msgspec import Struct
+
 from onhand.contracts.records import Event, Record
-from onhand.contracts.requests import Slot
 from onhand.decision.breaker import Breaker
 from onhand.decision.lists import Whom
 from onhand.engine import Engine
@@ -62,8 +63,14 @@ _AGAIN_S: Final = 1.0
 _FOLDED_S: Final = 1.0
 """How long a list waits until the server has folded what the replica has."""
 
-_Mark = tuple[Whom, int, float]
-"""Whom for, and since when: epoch ms, and the monotonic clock's seconds (0: not for an event)."""
+
+class _Mark(Struct, frozen=True, gc=False):
+    """Whom for, and since when: epoch ms, and the monotonic clock's seconds (0: not for an
+    event)."""
+
+    whom: Whom
+    now_ms: int = 0
+    since_s: float = 0.0
 
 
 class Scorer:
@@ -86,7 +93,7 @@ class Scorer:
         self._is_busy = is_busy
         self._faults = faults
         self._replica: Replica | None = None
-        self._marks: dict[tuple[Slot, str | None, str | None], _Mark] = {}
+        self._marks: OrderedDict[Whom, _Mark] = OrderedDict()
         self._again: deque[Whom] = deque()
         self._ahead = True
         self._wake = asyncio.Event()
@@ -205,13 +212,12 @@ class Scorer:
             pass
 
     def _mark(self, whom: Whom, now_ms: int, now_s: float) -> None:
-        key = (whom.slot, whom.session, whom.user)
-        before = self._marks.pop(key, None)
+        before = self._marks.pop(whom.key, None)
         if before is not None:
-            now_ms, now_s = before[1], before[2]
-        self._marks[key] = (whom, now_ms, now_s)
+            now_ms, now_s = before.now_ms, before.since_s
+        self._marks[whom.key] = _Mark(whom, now_ms, now_s)
         if len(self._marks) > MARKS:
-            del self._marks[next(iter(self._marks))]
+            self._marks.popitem(last=False)
             self.dropped += 1
 
     def _take(self) -> list[_Mark]:
@@ -220,14 +226,14 @@ class Scorer:
         lists = self._engine.lists
         taken: list[_Mark] = []
         while lists.wanted_heads and len(taken) < BATCH:
-            taken.append((lists.wanted_heads.popitem()[0], 0, 0.0))
+            taken.append(_Mark(lists.wanted_heads.popitem()[0]))
         while self._marks and len(taken) < BATCH:
             mark = self._marks.popitem()[1]
-            lists.wanted.pop(mark[0], None)
+            lists.wanted.pop(mark.whom, None)
             taken.append(mark)
         if not taken and (lists.wanted or self._again):
             whom = lists.wanted.popitem()[0] if lists.wanted else self._again.popleft()
-            taken.append((whom, 0, 0.0))
+            taken.append(_Mark(whom))
         return taken
 
     async def _started(self, orders: Orders) -> Replica:
@@ -246,7 +252,7 @@ class Scorer:
 
     async def _make(self, replica: Replica, marks: list[_Mark]) -> None:
         """Have the lists of one turn made, and swap them in. Raises `ReplicaLost`."""
-        whoms = [whom for whom, _, _ in marks]
+        whoms = [mark.whom for mark in marks]
         now_ms = self._now_ms()
         replica.send(Turn(whoms, now_ms, self._faults()))
         said = await _listen(replica, _SILENT_S)
@@ -265,7 +271,7 @@ class Scorer:
                 self.breaker.succeed(said.model_s * 1000, monotonic() * 1000)
             else:
                 self.breaker.forgo()
-            await self._swap_in(said, marks or [(whom, 0, 0.0) for whom in said.whoms], now_ms)
+            await self._swap_in(said, marks or [_Mark(whom) for whom in said.whoms], now_ms)
         elif isinstance(said, Failed):
             self._allowance_s -= said.used_s
             self._note_failure(marks, said.why)
@@ -279,12 +285,12 @@ class Scorer:
                 return
             await asyncio.sleep(0.001)
         ended_s = monotonic()
-        for (whom, _, since_s), prepared in zip(marks, unpack(made, now_ms), strict=False):
-            again = self._marks.get((whom.slot, whom.session, whom.user))
-            self._engine.lists.put(whom, prepared, again[1] if again is not None else 0)
+        for mark, prepared in zip(marks, unpack(made, now_ms), strict=False):
+            again = self._marks.get(mark.whom.key)
+            self._engine.lists.put(mark.whom, prepared, again.now_ms if again is not None else 0)
             self.made += 1
-            if since_s:
-                self.click_seconds.observe(ended_s - since_s)
+            if mark.since_s:
+                self.click_seconds.observe(ended_s - mark.since_s)
 
     async def _let_end(self, replica: Replica) -> None:
         """Wait for a model that takes too long, whose answer comes too late. Raises `ReplicaLost`
@@ -301,9 +307,9 @@ class Scorer:
         self.failures += 1
         self.breaker.fail(monotonic() * 1000)
         _log.error("model %s failed (%s); breaker: %s", self._model, why, self.breaker.position)
-        for whom, now_ms, now_s in reversed(marks):
-            if now_s:
-                self._mark(whom, now_ms, now_s)
+        for mark in reversed(marks):
+            if mark.since_s:
+                self._mark(mark.whom, mark.now_ms, mark.since_s)
 
 
 async def _listen(replica: Replica, seconds: float) -> Message | None:
