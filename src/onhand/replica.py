@@ -1,7 +1,10 @@
-"""The process that ranks for a server: see `serving.replica`, which begins it."""
+"""The process that ranks for a server, and the one that it is forked from: see `serving.replica`,
+which begins them."""
 
 import gc
 import logging
+import os
+import signal
 import socket
 import sys
 from collections import deque
@@ -84,22 +87,43 @@ class Follower:
 
 
 def main() -> None:
-    """Follow the orders of a server until it is gone."""
+    """Fork a replica for each channel that the server sends, in place of the one before, until the
+    server is gone."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s replica: %(message)s")
-    with socket.socket(fileno=int(sys.argv[1])) as channel:
-        orders = read(channel, Orders)
-        if orders is None:
-            return
-        wiring.warm_pages()
-        try:
-            follower = Follower(orders)
-        except OnhandError as error:
-            sys.exit(error.message)
-        gc.collect()
-        gc.freeze()  # the state is for good: collections need not walk it
-        channel.sendall(frame(Ready()))
-        while (turn := read(channel, Turn)) is not None:
-            channel.sendall(frame(follower.take(turn, channel)))
+    wiring.warm_pages()
+    gc.collect()
+    gc.freeze()  # for good: collections need not walk it, nor copy what replicas share
+    replica = 0
+    with socket.socket(fileno=int(sys.argv[1])) as control:
+        while True:
+            _, channels, _, _ = socket.recv_fds(control, 1, 1)
+            if replica:
+                os.kill(replica, signal.SIGKILL)
+                os.waitpid(replica, 0)
+            if not channels:
+                return
+            replica = os.fork()
+            if not replica:
+                break
+            os.close(channels[0])
+    with socket.socket(fileno=channels[0]) as channel:
+        _follow(channel)
+
+
+def _follow(channel: socket.socket) -> None:
+    """Follow the orders of a server until there are no more."""
+    orders = read(channel, Orders)
+    if orders is None:
+        return
+    try:
+        follower = Follower(orders)
+    except OnhandError as error:
+        sys.exit(error.message)
+    gc.collect()
+    gc.freeze()  # the state is for good
+    channel.sendall(frame(Ready()))
+    while (turn := read(channel, Turn)) is not None:
+        channel.sendall(frame(follower.take(turn, channel)))
 
 
 if __name__ == "__main__":

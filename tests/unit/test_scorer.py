@@ -2,7 +2,9 @@
 
 import asyncio
 import gc
+import os
 import signal
+import subprocess
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
@@ -32,7 +34,7 @@ from onhand.ranking.card import Card, Data, Quality
 from onhand.ranking.model import Linear, Model
 from onhand.retrieval.listed import NO_LIST, Listed
 from onhand.serving import scorer as scorer_module
-from onhand.serving.replica import Orders, Replica, ReplicaLost
+from onhand.serving.replica import Orders, Parent, ReplicaLost
 from onhand.serving.scorer import Scorer
 from onhand.settings import Settings
 from onhand.state.state import Limits
@@ -72,6 +74,21 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
     engine.gather(ranker, [audience(PAGE)], START_MS)  # the first call of a kernel may compile it
     yield engine
     engine.close()
+
+
+def processes(parent: Parent) -> tuple["subprocess.Popen[bytes]", int]:
+    """The parent's, and its replica's id."""
+    process = parent._process
+    assert process is not None
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+    return process, int(children)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
 
 
 class Site:
@@ -262,7 +279,7 @@ def test_a_model_that_is_slow_hangs_falls_silent_or_is_killed_is_well_again_afte
         silent, failed = scorer._replica, scorer.failures
         assert silent is not None
         monkeypatch.setattr(scorer_module, "_SILENT_S", 0.2)
-        silent._process.send_signal(signal.SIGSTOP)
+        os.kill(processes(scorer._parent)[1], signal.SIGSTOP)
         await site.send(view("mug3"))
         await site.until(lambda: scorer.failures > failed)
         monkeypatch.setattr(scorer_module, "_SILENT_S", 30.0)
@@ -297,19 +314,36 @@ def test_a_replica_ends_with_its_model_and_with_its_server(engine: Engine, tmp_p
     async def test(site: Site) -> None:
         await site.send(view("mug2"))
         await site.until(lambda: site.scorer.made == 1)
-        replica = site.scorer._replica
-        assert replica is not None
+        process, child = processes(site.scorer._parent)
         engine.models.ranker = None
-        await site.until(lambda: replica._process.poll() is not None)
-        for version, status in ((engine.features.version, 0), ("of another app", 1)):
-            alone = await Replica.start(Orders(str(tmp_path), None, version, LIMITS, 0))
-            if status:
-                with pytest.raises(ReplicaLost):
-                    await alone.listen()
-            else:
-                await alone.listen()
-            alone._writer.close()
-            assert await asyncio.to_thread(alone._process.wait, 30) == status
+        await site.until(lambda: not is_alive(process.pid) and not is_alive(child))
+        parent = Parent()
+        orders = Orders(str(tmp_path), None, engine.features.version, LIMITS, 0)
+        other = await parent.fork(msgspec.structs.replace(orders, features="other"))
+        with pytest.raises(ReplicaLost):
+            await other.listen()
+        other.close()
+        first = await parent.fork(orders)
+        await first.listen()
+        process, child = processes(parent)
+        second = await parent.fork(orders)
+        with pytest.raises(ReplicaLost):
+            await first.listen()
+        await second.listen()
+        assert parent._process is process
+        assert not is_alive(child)
+        process.kill()
+        await asyncio.to_thread(process.wait)
+        third = await parent.fork(orders)
+        await third.listen()
+        process, child = processes(parent)
+        assert parent._control is not None
+        parent._control.close()  # as when the server is killed
+        assert await asyncio.to_thread(process.wait, 30) == 0
+        assert not is_alive(child)
+        await parent.end()
+        for each in (first, second, third):
+            each.close()
 
     run(engine, tmp_path, test)
 

@@ -1,6 +1,9 @@
 """The scorer's replica: a process that follows the log and ranks, so that pages share neither
 interpreter nor processor caches with a model.
 
+    server                      the replica's parent
+    a channel             ──▶   fork a replica for it, in place of the one before
+
     server                      replica
     Orders                ──▶   load the model and the newest checkpoint, fold the log
                           ◀──   Ready
@@ -9,16 +12,19 @@ interpreter nor processor caches with a model.
                                 score them
                           ◀──   Made, or Failed
 
-It reads the log only, so it may be killed at any moment; it ends when its server does. A frame is
-the length of a message, 4 bytes, and the message in MessagePack.
+It reads the log only, so it may be killed at any moment; it ends when its server does. Its parent
+has loaded all that every replica needs, which takes most of the time that one takes to begin. A
+frame is the length of a message, 4 bytes, and the message in MessagePack.
 """
 
 import asyncio
 import os
+import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final, TypeAlias, TypeVar
 
 import msgspec
@@ -30,10 +36,12 @@ from onhand.decision.prepared import Prepared
 from onhand.retrieval.listed import Listed
 from onhand.state.state import Limits
 
-__all__ = ["Failed", "Gathered", "Made", "Message", "Orders", "Ready", "Replica", "ReplicaLost",
-           "Turn", "frame", "pack", "read"]  # fmt: skip
+__all__ = ["Failed", "Gathered", "Made", "Message", "Orders", "Parent", "Ready", "Replica",
+           "ReplicaLost", "Turn", "frame", "pack", "read"]  # fmt: skip
 
 LENGTH_BYTES: Final = 4
+_ONE_THREAD: Final = {"OPENBLAS_NUM_THREADS": "1"}
+"""A process that has threads does not fork well."""
 _M = TypeVar("_M", bound=Struct)
 
 
@@ -141,45 +149,72 @@ def _send_behind(process: int) -> None:
     os.sched_setaffinity(process, processors[1:] or processors)
 
 
-class Replica:
-    """The server's end of a replica."""
+class Parent:
+    """The process that replicas are forked from, one at a time."""
 
-    def __init__(
-        self,
-        process: "subprocess.Popen[bytes]",
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-    ) -> None:
-        self._process = process
-        self._reader = reader
-        self._writer = writer
-        self._coming = 0
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
 
-    @classmethod
-    async def start(cls, orders: Orders) -> "Replica":
-        """Begin a replica; what it says first is that it is ready."""
+    async def fork(self, orders: Orders) -> "Replica":
+        """Begin a replica, and end the one before; what it says first is that it is ready. Raises
+        `ReplicaLost`."""
         ours, theirs = socket.socketpair()
-        command = [sys.executable, "-P", "-m", "onhand.replica", str(theirs.fileno())]
+        with theirs:
+            try:
+                await asyncio.to_thread(self._hand_over, theirs)
+            except BaseException:
+                ours.close()
+                raise
+        replica = Replica(*await asyncio.open_connection(sock=ours))
+        replica.send(orders)
+        return replica
 
-        def begin() -> "subprocess.Popen[bytes]":
-            process = subprocess.Popen(  # noqa: S603 (our own module)
+    async def end(self) -> None:
+        """End it, and its replica, at once: they have nothing to lose."""
+        await asyncio.to_thread(self._end)
+
+    def _hand_over(self, channel: socket.socket) -> None:
+        if self._process is not None and self._process.poll() is not None:
+            self._end()
+        if self._control is None:
+            self._begin()
+        assert self._control is not None
+        try:
+            socket.send_fds(self._control, [b"f"], [channel.fileno()])
+        except OSError:
+            raise ReplicaLost from None
+
+    def _begin(self) -> None:
+        self._control, theirs = socket.socketpair()
+        command = [sys.executable, "-P", "-m", "onhand.replica", str(theirs.fileno())]
+        with theirs:
+            self._process = subprocess.Popen(  # noqa: S603 (our own module)
                 command,
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
                 process_group=0,  # Ctrl-C is for the server, whose end it follows
+                env=os.environ | _ONE_THREAD,
             )
-            _send_behind(process.pid)
-            return process
+        _send_behind(self._process.pid)
 
-        with theirs:
-            try:
-                process = await asyncio.to_thread(begin)
-            except BaseException:
-                ours.close()
-                raise
-        replica = cls(process, *await asyncio.open_connection(sock=ours))
-        replica.send(orders)
-        return replica
+    def _end(self) -> None:
+        if self._control is not None:
+            self._control.close()
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        self._process = self._control = None
+
+
+class Replica:
+    """The server's end of a replica; it ends when this is closed."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._coming = 0
 
     def send(self, message: Orders | Turn) -> None:
         """Have it do something."""
@@ -198,8 +233,6 @@ class Replica:
         self._coming = 0
         return _decode(body)
 
-    async def close(self) -> None:
-        """End it at once: it has nothing to lose."""
+    def close(self) -> None:
+        """Say no more to it."""
         self._writer.close()
-        self._process.kill()
-        await asyncio.to_thread(self._process.wait)

@@ -33,6 +33,7 @@ from onhand.serving.replica import (
     Made,
     Message,
     Orders,
+    Parent,
     Replica,
     ReplicaLost,
     Turn,
@@ -92,6 +93,7 @@ class Scorer:
         self._orders = orders
         self._is_busy = is_busy
         self._faults = faults
+        self._parent = Parent()
         self._replica: Replica | None = None
         self._marks: OrderedDict[Whom, _Mark] = OrderedDict()
         self._again: deque[Whom] = deque()
@@ -141,8 +143,8 @@ class Scorer:
                     _log.exception("the scorer failed and begins again")
                     await asyncio.sleep(_AGAIN_S)
         finally:
-            if self._replica is not None:
-                await self._replica.close()
+            self._forget()
+            await self._parent.end()
 
     async def _work(self, orders: Orders) -> None:
         while True:
@@ -152,7 +154,8 @@ class Scorer:
             if self._allowance_s < 0.0 or self._is_busy():
                 await asyncio.sleep(_IDLE_S / 5)
             elif self._model is None:
-                await self._forget()
+                self._forget()
+                await self._parent.end()
                 await self._rest(_IDLE_S)
             elif not self._is_due():
                 await self._rest(_IDLE_S)
@@ -173,7 +176,7 @@ class Scorer:
         except ReplicaLost:
             self._engine.lists.failing = True
             self._note_failure(marks, "its process ended, or hung")
-            await self._forget()
+            self._forget()
             await asyncio.sleep(_AGAIN_S)
 
     def _refill(self, now_s: float) -> None:
@@ -240,15 +243,15 @@ class Scorer:
         """Return the replica, begun and ready. Raises `ReplicaLost` when it ends before that."""
         if self._replica is None:
             self._ahead = True
-            self._replica = await Replica.start(orders)
+            self._replica = await self._parent.fork(orders)
             await self._replica.listen()
         return self._replica
 
-    async def _forget(self) -> None:
-        """End a replica that hangs, has ended, or is of no use any more."""
-        lost, self._replica = self._replica, None
-        if lost is not None:
-            await lost.close()
+    def _forget(self) -> None:
+        """Let go of a replica that hangs, has ended, or is of no use any more."""
+        if self._replica is not None:
+            self._replica.close()
+            self._replica = None
 
     async def _make(self, replica: Replica, marks: list[_Mark]) -> None:
         """Have the lists of one turn made, and swap them in. Raises `ReplicaLost`."""
