@@ -35,7 +35,6 @@ import msgspec
 
 from onhand.contracts.errors import Unavailable
 from onhand.log.transaction import transaction
-from onhand.priority import give_way
 
 __all__ = ["DecisionStore", "read_decision", "read_decisions"]
 
@@ -150,7 +149,6 @@ class DecisionStore:
         self._writer.close()
 
     def _run(self) -> None:
-        give_way()
         while not self._closing.wait(_GATHER_SECONDS):
             self._store_queued()
         self._store_queued()

@@ -8,7 +8,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, Final
 
@@ -25,7 +24,6 @@ from onhand.contracts.letters import DeadLetter, LetterFilter, RetryReport, lett
 from onhand.contracts.records import Control, Record
 from onhand.engine import Engine
 from onhand.log.dead_letters import RAW_BYTES, DeadLetterStore
-from onhand.priority import give_way
 from onhand.serving.appointments import Appointments
 from onhand.serving.body import Body
 from onhand.serving.committer import Committer
@@ -389,18 +387,12 @@ class Service:
     async def _make_memory_ready(self) -> None:
         """Have memory found for the records that come next, as far as the system can."""
         memory, offset = Memory(), -1
-        loop = asyncio.get_running_loop()
-
-        def work() -> bool:
-            return memory.make_ready(self.engine.ahead())
-
-        with ThreadPoolExecutor(1, "memory", initializer=give_way) as aside:
-            while True:
-                await asyncio.sleep(_GROW_EVERY_S)
-                if self.ready and offset != self.engine.offset:
-                    offset = self.engine.offset
-                    if not await loop.run_in_executor(aside, work):
-                        return
+        while True:
+            await asyncio.sleep(_GROW_EVERY_S)
+            if self.ready and offset != self.engine.offset:
+                offset = self.engine.offset
+                if not await asyncio.to_thread(lambda: memory.make_ready(self.engine.ahead())):
+                    return
 
     async def _follow_keys(self) -> None:
         """Take keys that are created or revoked while the server runs."""
