@@ -2,7 +2,7 @@
 
     .venv/bin/python bench/stalls.py [--events 40000] [--json]
 
-Folds events of new sessions into a shop of 4,000 items, 64 at a time with 6 ms between the steps,
+Folds events of new sessions into a shop of 4,000 items, a step at a time with 6 ms between them,
 with the ready-made features: first with memory that the system finds when it is touched, then with
 a thread beside it that has it found ahead.
 """
