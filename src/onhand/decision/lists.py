@@ -45,8 +45,8 @@ class Whom(Struct, frozen=True, array_like=True, gc=False):
     """Whom a list is for; `user` only where there is no session, `item` the product of a page. With
     neither it is a head list, of a `country` or (None) of all.
 
-    Tens of thousands may wait to be made, so a garbage collection does not look at them: each did
-    for 20 ms."""
+    Tens of thousands may wait to be made, so garbage collections do not look at them: one took 20
+    ms for that."""
 
     slot: Slot
     session: str | None

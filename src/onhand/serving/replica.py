@@ -172,7 +172,8 @@ class Parent:
 
     async def end(self) -> None:
         """End it, and its replica, at once: they have nothing to lose."""
-        await asyncio.to_thread(self._end)
+        if self._process is not None:
+            await asyncio.to_thread(self._end)
 
     def _hand_over(self, channel: socket.socket) -> None:
         if self._process is not None and self._process.poll() is not None:
@@ -186,7 +187,7 @@ class Parent:
             raise ReplicaLost from None
 
     def _begin(self) -> None:
-        self._control, theirs = socket.socketpair()
+        ours, theirs = socket.socketpair()
         command = [sys.executable, "-P", "-m", "onhand.replica", str(theirs.fileno())]
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603 (our own module)
@@ -196,6 +197,7 @@ class Parent:
                 process_group=0,  # Ctrl-C is for the server, whose end it follows
                 env=os.environ | _ONE_THREAD,
             )
+        self._control = ours
         _send_behind(self._process.pid)
 
     def _end(self) -> None:
