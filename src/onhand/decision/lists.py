@@ -192,8 +192,7 @@ class Lists:
                 if entry is not None and entry.behind_ms == 0:
                     entry.behind_ms = now_ms
                 if entry is not None or (place == 0 and slot in ahead):
-                    item = event.item if slot == "product" else None
-                    yield whom if item is None else Whom(slot, session, user, item)
+                    yield Whom(slot, session, user, event.item if slot == "product" else None)
 
     def save(self, folder: Path, offset: int) -> None:
         """Write all lists to `folder`, those of one log as of `offset`. Raises `OSError`."""

@@ -32,12 +32,12 @@ __all__ = ["INGEST_DELAY_S", "PAGE_DELAY_S", "SCORING_DELAY_S", "LoopMonitor"]
 _T = TypeVar("_T")
 
 _STRETCH_S: Final = 0.0005
-"""A stretch of steps ends after so long; the last step may add as much again. With twice as long,
-and twice the records in a step, pages took longer while refused records came again, and those came
-in by a sixth faster."""
+"""A stretch of steps ends after so long; the last step may add as much again."""
 _SHARE: Final = 0.1
-"""A stretch takes this much of the round that it waited for, where that is more: under overload
-rounds are long, and records, what is on hand among them, would wait for ever longer."""
+"""A stretch takes this much of the round that it waited for, where that is more, up to `_MOST_S`:
+under overload rounds are long, and records, what is on hand among them, waited for up to 8 s."""
+_MOST_S: Final = 0.0015
+"""With its last step a stretch is meant to stay under 2 ms."""
 _REST_S: Final = 0.003
 """How long after a stretch requests that come have all of the loop, unless it finds none before."""
 _WINDOW_S: Final = 60.0
@@ -152,7 +152,7 @@ class LoopMonitor:
         """Do steps until the stretch ends; return whether these were all."""
         began_s = perf_counter()
         if not self._stretch_ends_s:
-            self._stretch_ends_s = began_s + max(_STRETCH_S, _SHARE * self.waited_s)
+            self._stretch_ends_s = began_s + min(max(_STRETCH_S, _SHARE * self.waited_s), _MOST_S)
             asyncio.get_running_loop().call_soon(self._begin_stretch)
         if under.result.done():  # nobody waits any more
             under.steps.close()

@@ -211,7 +211,8 @@ class Parent:
 
 
 class Replica:
-    """The server's end of a replica; it ends when this is closed."""
+    """The server's end of a replica. That ends when this is closed, or, where it hangs, as the next
+    is begun."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader

@@ -215,10 +215,11 @@ class Scorer:
             pass
 
     def _mark(self, whom: Whom, now_ms: int, now_s: float) -> None:
-        before = self._marks.pop(whom.key, None)
+        key = whom.key
+        before = self._marks.pop(key, None)
         if before is not None:
             now_ms, now_s = before.now_ms, before.since_s
-        self._marks[whom.key] = _Mark(whom, now_ms, now_s)
+        self._marks[key] = _Mark(whom, now_ms, now_s)
         if len(self._marks) > MARKS:
             self._marks.popitem(last=False)
             self.dropped += 1
