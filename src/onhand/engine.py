@@ -394,7 +394,8 @@ class Engine:
         if now_ms is None:
             now_ms = _now_ms()
         entry = None
-        if self.models.ranker is not None and slot == request.slot:
+        reads_lists = self.models.ranker is not None and not hurry
+        if reads_lists and slot == request.slot:
             entry = self.lists.find(request) or self._find_head(request)
         fall, page, entry = self._descend(request, plan, entry, now_ms, waited_ms, hurry)
         if fall.step is not None:
@@ -414,7 +415,7 @@ class Engine:
             if fall.step == "stale" and entry is not None
             else UNSET,
         )
-        if self.models.ranker is not None:
+        if reads_lists:
             self._note_list(request, entry, fall, page.tier, now_ms)
         body = self._encode(answer)
         if self._decisions is not None:

@@ -125,14 +125,17 @@ class Lists:
     def find(self, request: RecommendRequest) -> Entry | None:
         """Return the list for a page, of its session or else of its user; None where there is
         none."""
-        slot, entries, entry = request.slot, self._entries, None
+        slot, entries = request.slot, self._entries
+        key = entry = None
         if request.session is not None:
-            entry = entries.get(Whom(slot, request.session, None))
+            key = Whom(slot, request.session, None)
+            entry = entries.get(key)
         if request.user is not None and (entry is None or entry.whom.item != request.item):
-            entry = entries.get(Whom(slot, None, request.user))
-        if entry is None or entry.whom.item != request.item:
+            key = Whom(slot, None, request.user)
+            entry = entries.get(key)
+        if key is None or entry is None or entry.whom.item != request.item:
             return None
-        entries.move_to_end(entry.whom.key)
+        entries.move_to_end(key)
         return entry
 
     def find_head(self, slot: Slot, country: str | None) -> Entry | None:

@@ -11,9 +11,8 @@ going on is what a request of it has waited at least.
 
 The shortest round of a tenth of a second is the queueing delay: one long round is a hiccup, and
 when even the shortest is long there is more to do than can be done (after CoDel: K. Nichols and V.
-Jacobson, "Controlling queue delay", 2012). What can wait best gives way first: lists made behind
-the page, then taking records other than signals, then the better pages. A refused record comes
-again, a page does not: with pages first, a flood of records that come again kept them cheap.
+Jacobson, "Controlling queue delay", 2012). What is missed least gives way first: lists made behind
+the page, then the better pages, then taking records other than signals.
 
 A loop that waits for sockets lets its processor sleep, and that of a virtual machine may wake late.
 So the loop can poll for a while after each request before it waits.
@@ -44,10 +43,10 @@ _WINDOW_S: Final = 60.0
 _INTERVAL_S: Final = 0.1
 SCORING_DELAY_S: Final = 0.001
 """Queueing delay from which no lists are made."""
+PAGE_DELAY_S: Final = 0.005
+"""Queueing delay from which pages take the cheaper step of the ladder: CoDel's target."""
 INGEST_DELAY_S: Final = 0.01
 """Queueing delay from which records are refused."""
-PAGE_DELAY_S: Final = 0.015
-"""Queueing delay from which pages take the cheaper step of the ladder."""
 
 
 class _Under(NamedTuple):

@@ -420,8 +420,8 @@ class Service:
                 self.engine.degraded,
             ),
             "onhand_prepared_reads": (
-                "Page reads while a model is active, by how well the visitor was known and the "
-                "list that there was.",
+                "Page reads while a model is active, but for the cheaper ones of an overload, by "
+                "how well the visitor was known and the list that there was.",
                 ("tier", "list"),
                 lists.reads,
             ),
