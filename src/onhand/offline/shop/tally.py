@@ -1,7 +1,7 @@
 """Counts of one run of the demo: latencies, rates, tiers, and the watch over sold-out items."""
 
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -83,9 +83,11 @@ class SoldOut:
         self._since_s[item] = now_s
         return True
 
-    def shown(self, items: Iterable[str], asked_s: float) -> list[str]:
+    def shown(self, items: Collection[str], asked_s: float) -> list[str]:
         """The items of an answer that were certainly sold out when it was asked for."""
         since_s = self._since_s
+        if since_s.keys().isdisjoint(items):
+            return []
         return [item for item in items if since_s.get(item, asked_s) < asked_s]
 
 

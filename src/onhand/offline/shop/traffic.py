@@ -136,7 +136,7 @@ class Traffic:
         tally.tiers[answer.tier] += 1
         if answer.degraded is not None:
             tally.degraded[answer.degraded] += 1
-        tally.sold_out_shown += tally.sold_out.shown((item.id for item in answer.items), asked_s)
+        tally.sold_out_shown += tally.sold_out.shown([item.id for item in answer.items], asked_s)
 
     async def _collect(self) -> None:
         """Send the events of each tick, stamped with the actual time."""
