@@ -484,6 +484,21 @@ def test_those_who_did_most_are_likely_to_come_back(engine: Engine):
     ]
 
 
+def test_a_page_in_a_hurry_looks_for_no_list_and_asks_for_none(engine: Engine):
+    engine.ingest([view("mug2", "o4")], START_MS)
+    known, stranger = (
+        RecommendRequest(slot="home", session=session, n=5) for session in ("o4", "new")
+    )
+    for request in (known, stranger):
+        answer = engine.decide(request, START_MS, hurry=True)
+        assert (answer.model, answer.degraded) == ("default@1", "popular")
+        assert engine.explain(answer.decision).same
+    lists = engine.lists
+    assert (len(lists.reads), len(lists.wanted), len(lists.wanted_heads)) == (0, 0, 0)
+    engine.decide(known, START_MS)
+    assert engine.lists.wanted
+
+
 def test_strangers_begin_from_the_head_list_of_their_country(engine: Engine):
     for country, count in (("DE", 1), ("GB", 3)):
         engine.ingest(
