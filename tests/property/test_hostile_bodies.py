@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts import Body, best_ms, parse_ms, worst_bodies
+from contracts import Body, parse_ms, worst_bodies
 from onhand.contracts.avro import avro_schema
 from onhand.contracts.contract import Draft, Field, declare
 from onhand.contracts.errors import Invalid
@@ -70,15 +70,7 @@ def test_any_bytes_in_any_format(body: bytes, media: str, kind: Any, registry: R
         assert isinstance(parsed.part(refusal.place), bytes)
 
 
-def count() -> None:
-    """Work that takes 10 ms on the machine of `docs/figures.md`, longer on a slower one."""
-    total = 0
-    for number in range(190_000):
-        total += number & 7
-
-
 @pytest.mark.parametrize("body", worst_bodies(), ids=lambda body: body.name)
 def test_no_64_kib_take_long(body: Body) -> None:
     assert len(body.content) < 66_000
-    limits_ms = (max(best_ms(count), 10.0) for _ in range(25))
-    assert any(parse_ms(body) < limit_ms for limit_ms in limits_ms), "whatever runs beside it"
+    assert any(parse_ms(body) < 10 for _ in range(25)), "at its best, whatever runs beside it"
