@@ -125,17 +125,14 @@ class Lists:
     def find(self, request: RecommendRequest) -> Entry | None:
         """Return the list for a page, of its session or else of its user; None where there is
         none."""
-        slot, entries = request.slot, self._entries
-        key = entry = None
+        slot, entries, entry = request.slot, self._entries, None
         if request.session is not None:
-            key = Whom(slot, request.session, None)
-            entry = entries.get(key)
+            entry = entries.get(Whom(slot, request.session, None))
         if request.user is not None and (entry is None or entry.whom.item != request.item):
-            key = Whom(slot, None, request.user)
-            entry = entries.get(key)
-        if key is None or entry is None or entry.whom.item != request.item:
+            entry = entries.get(Whom(slot, None, request.user))
+        if entry is None or entry.whom.item != request.item:
             return None
-        entries.move_to_end(key)
+        entries.move_to_end(entry.whom.key)
         return entry
 
     def find_head(self, slot: Slot, country: str | None) -> Entry | None:
