@@ -6,8 +6,10 @@
             body  BLOB)                 -- MessagePack array of records, each a map with its kind
 
 The file is in WAL mode with `synchronous=FULL`: a commit returns after the write-ahead log is on
-disk. The writer copies it back into the file itself every `_WAL_PAGES` pages, because SQLite's
-own automatic checkpoint swallows a failed fsync, and a failed fsync must stop the log.
+disk. The writer copies it back into the file itself about every `_WAL_PAGES` pages, because
+SQLite's own automatic checkpoint swallows a failed fsync, and a failed fsync must stop the log. It
+counts pages by what it appended: to be told by SQLite (`sqlite3_wal_hook`), its thread would ask
+for the interpreter once more in each commit, from the one that answers pages.
 
 `PRAGMA application_id` says that the file is a log, `user_version` which version of this format.
 Beside it lies `<name>.lock`, held with flock by the one process that may write.
@@ -36,6 +38,7 @@ FORMAT_VERSION = 1
 _APPLICATION_ID = 0x4F4E4844  # "ONHD"
 _PAGE_BYTES = 16_384  # 500 records are about 60 kB: 4 pages, where the default size needs 15
 _WAL_PAGES = 1_000  # 16 MB of write-ahead log between two checkpoints
+_PAGES_BESIDE = 2  # of an append: the rest of the row, and where it is found
 _READ_ROWS = 64  # rows a read holds at once; each chunk is its own short transaction
 _READ_RECORDS = 8_000  # in a batch that is read, at least: handing one on takes up to 10 ms
 
@@ -191,7 +194,7 @@ class SqliteLog(SqliteReader):
         try:
             writer = self._connect()
             try:
-                writer.set_wal_hook(self._count_wal_pages)
+                writer.wal_autocheckpoint(0)
                 return writer, _prepare(writer, self._path)
             except BaseException:
                 _close(writer)
@@ -214,12 +217,9 @@ class SqliteLog(SqliteReader):
             self._failure = _reason(error)
             raise LogFailed(self._failure) from error
         self._last += row[1]
+        self._wal_pages += len(row[3]) // _PAGE_BYTES + _PAGES_BESIDE
         if self._wal_pages >= _WAL_PAGES:
             self._checkpoint()
-
-    def _count_wal_pages(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
-        self._wal_pages = pages
-        return apsw.SQLITE_OK
 
     def _checkpoint(self) -> None:
         try:
@@ -228,6 +228,8 @@ class SqliteLog(SqliteReader):
             return  # a read is on the pages, or there is no room; the next append tries again
         except apsw.Error as error:
             self._failure = _reason(error)  # what was appended is safe in the write-ahead log
+        else:
+            self._wal_pages = 0
 
 
 def _lock(path: Path) -> int:

@@ -33,7 +33,7 @@ Arrays = dict[str, NDArray[Any]]
 
 ROWS_AHEAD: Final = 4_096
 BYTES_AHEAD: Final = 1 << 21
-"""How far beyond the used rows `State.ahead` goes, at most."""
+"""How far beyond the used rows `State.ahead` goes, the lesser of both; at most twice as far."""
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -221,18 +221,19 @@ class State:
         return arrays
 
     def ahead(self) -> list[NDArray[Any]]:
-        """Return all that is used of each column, and the rows that come next. Folds may run
-        meanwhile."""
+        """Return all that is used of each column, and the rows that come next: as many until those
+        are used, so that it is seldom more than the last time. Folds may run meanwhile."""
         tables = self._tables()
         columns = [(column, count) for columns, count in tables.values() for column in columns]
         columns += self.seen.columns()
         if self.aggregates is not None:
             counts = {table: count for table, (_, count) in tables.items()}
             columns += self.aggregates.columns(counts)
-        return [
-            column[: count + min(ROWS_AHEAD, BYTES_AHEAD // column.strides[0])]
-            for column, count in columns
-        ]
+        ahead: list[NDArray[Any]] = []
+        for column, count in columns:
+            rows = min(ROWS_AHEAD, BYTES_AHEAD // column.strides[0])
+            ahead.append(column[: (count // rows + 2) * rows])
+        return ahead
 
     def room(self) -> Arrays:
         """Return memory for a dump, committed already. Folds may run meanwhile: copying into memory
