@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 CAPACITY: Final = 4096
-SEEDS: Final = 1024
+SEEDS: Final = 4096
 """Items whose neighbours a pool remembers."""
 NEIGHBOURS: Final = 96
 """How many of each."""
