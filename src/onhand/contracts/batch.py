@@ -410,7 +410,10 @@ def _decode_each(
             continue
         if is_events and type(value) is dict and "params" in value and ga4.is_ga4(value):
             events = ga4.to_events(value, gate.own)
-            yield events if isinstance(events, Fault) else tuple(events)
+            if type(events) is list:
+                yield events[0] if len(events) == 1 else tuple(events)
+            else:
+                yield events
         else:
             yield value
 

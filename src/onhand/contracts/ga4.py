@@ -61,11 +61,12 @@ def to_events(value: Mapping[str, Any], own: Container[str] = ()) -> list[dict[s
 
 def _about(common: dict[str, Any], place: int, item: Any) -> dict[str, Any]:
     event = dict(common)
-    if not isinstance(item, Mapping):
+    if not isinstance(item, dict):
         return event | {"item": item}
-    for ours, theirs in _ITEM_FIELDS.items():
-        if item.get(theirs) is not None:
-            event[ours] = item[theirs]
+    about: dict[str, Any] = item
+    for theirs, found in about.items():
+        if found is not None and theirs in _ITEM_FIELDS:
+            event[_ITEM_FIELDS[theirs]] = found
     if "id" in common and place:
         event["id"] = f"{common['id']}:{place}"
     return event
@@ -85,8 +86,8 @@ _FIELDS: Final = (
 """Theirs and ours; of two with one name the later counts."""
 _NAMES: Final = frozenset(theirs for theirs, _ in _FIELDS)
 _ITEM_FIELDS: Final = {
-    "item": "item_id",
+    "item_id": "item",
     "quantity": "quantity",
-    "position": "index",
-    "value": "price",
+    "index": "position",
+    "price": "value",
 }
