@@ -1,6 +1,7 @@
 """Whatever the bytes and the format: records, faults or `Invalid`, and never for long."""
 
 import io
+from time import thread_time
 from typing import Any
 
 import fastavro
@@ -18,6 +19,9 @@ from onhand.contracts.registry import Registry, control_of
 
 NOW_MS = 1_795_000_000_000
 REGISTRY = Registry()
+LIMIT_MS = 10.0
+TURNS = 17_500
+"""Turns of a loop that take a millisecond on the processors that the limit is meant for."""
 OWN = declare("wish", Draft(fields={"list": Field("string", required=True)}))
 REGISTRIES = [REGISTRY, Registry({control_of(OWN).name: control_of(OWN).body})]
 
@@ -70,7 +74,15 @@ def test_any_bytes_in_any_format(body: bytes, media: str, kind: Any, registry: R
         assert isinstance(parsed.part(refusal.place), bytes)
 
 
+def slowness() -> float:
+    """How much longer than there a loop takes here and now; no less than 1."""
+    began_s, table = thread_time(), dict[int, int]()
+    for turn in range(TURNS):
+        table[turn & 255] = turn
+    return max((thread_time() - began_s) * 1000, 1.0)
+
+
 @pytest.mark.parametrize("body", worst_bodies(), ids=lambda body: body.name)
 def test_no_64_kib_take_long(body: Body) -> None:
     assert len(body.content) < 66_000
-    assert any(parse_ms(body) < 10 for _ in range(25)), "at its best, whatever runs beside it"
+    assert any(parse_ms(body) < LIMIT_MS * slowness() for _ in range(25)), "at its best"
