@@ -42,7 +42,8 @@ from streams import START_MS
 
 LIMITS = Limits(items=64, users=64, sessions=64, pairs=64)
 NAMES = ("from_popular", "item_price")
-QUICK = BreakerRule(failures=2, timeout_ms=60, slow_ms=50, pause_ms=100)
+PATIENT = BreakerRule(failures=2, timeout_ms=30_000, slow_ms=30_000, pause_ms=100)
+QUICK = PATIENT._replace(timeout_ms=60, slow_ms=50)
 PAGE = RecommendRequest(slot="home", session="s1", n=5)
 
 
@@ -105,7 +106,7 @@ class Site:
             Orders(str(folder), None, engine.features.version, LIMITS, ahead, faults=True),
             faults=lambda: self.faults,
         )
-        self.scorer.breaker = Breaker(QUICK)
+        self.scorer.breaker = Breaker(PATIENT)
         self.scorer._model = "ranker@1"  # so that the breaker stays
 
     async def send(self, *records: Record) -> None:
@@ -264,6 +265,7 @@ def test_a_model_that_is_slow_hangs_falls_silent_or_is_killed_is_well_again_afte
 
     async def test(site: Site) -> None:
         scorer = site.scorer
+        scorer.breaker = Breaker(QUICK)
         for number, fault in enumerate(("stuck-thread", "killed-scorer"), 1):
             await site.send(view("mug2"))
             await site.until(lambda number=number: scorer.made == number)
