@@ -50,6 +50,14 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             "p99 lower; it takes a whole processor while they come.",
         ),
     ] = 0.0
+    awake: Annotated[
+        bool,
+        Meta(
+            description="Keep the processors of a virtual machine awake, so that its host does not "
+            "lend them to others and give them back milliseconds late. It takes all the time that "
+            "nobody else wants: not where processor time is limited, or paid for.",
+        ),
+    ] = False
     body_bytes: Annotated[
         int, Meta(ge=1024, le=2**30, description="Largest request body in bytes; over it: 413.")
     ] = 16 * 1024 * 1024

@@ -40,6 +40,7 @@ from onhand.past import Past
 from onhand.ranking.artefact import ModelStore
 from onhand.ranking.model import Linear, Model
 from onhand.serving.app import App as Routes
+from onhand.serving.awake import stay_awake
 from onhand.serving.faults import BreakingModels, Faults
 from onhand.serving.keys import KeyFile
 from onhand.serving.replica import Orders
@@ -141,11 +142,11 @@ def serve(settings: Settings, app: Path | None = None) -> bool:
     """
     keys = KeyFile(Path(settings.data))
     _require_keys(settings, keys)
-    with ExitStack() as addresses:
-        bound = [addresses.enter_context(listen(settings.host, settings.port))]
+    with ExitStack() as held:
+        bound = [held.enter_context(listen(settings.host, settings.port))]
         if settings.admin_port:
             admin = listen(settings.admin_host, settings.admin_port)
-            bound.append(addresses.enter_context(admin))
+            bound.append(held.enter_context(admin))
         host, port = bound[0].getsockname()[:2]
         service = _build_service(settings, keys, app)
         server = Server(Routes(service), settings.request_seconds)
@@ -154,6 +155,8 @@ def serve(settings: Settings, app: Path | None = None) -> bool:
             _log.info("there are no keys: everybody on this machine may send, read, administer")
         shown = f"[{host}]" if ":" in host else host
         _log.info("onhand on http://%s:%d, data in %s", shown, port, settings.data)
+        if settings.awake:
+            held.enter_context(stay_awake())
         server.run(sockets=bound)
         return not server.failed
 

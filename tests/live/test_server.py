@@ -1,10 +1,12 @@
 """The server from outside: every route, and what a stop and a restart keep."""
 
 import json
+import os
 import signal
 import socket
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -335,6 +337,42 @@ def test_a_second_server_on_the_same_folder_says_so(start: "Start", tmp_path: Pa
         start()
     assert first.client.get("/readyz").status_code == 200
     assert tmp_path == first.data.parent
+
+
+@pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGKILL])
+def test_processors_stay_awake_as_long_as_the_server_runs(
+    start: "Start", by: signal.Signals
+) -> None:
+    live = start(ONHAND_AWAKE="true")
+    pid, processors = live.process.pid, os.sched_getaffinity(0)
+    children = map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+    spinners = [child for child in children if b"awake.py" in command(child)]
+    assert len(spinners) == len(processors)
+    until(lambda: {os.sched_getscheduler(each) for each in spinners} == {os.SCHED_IDLE})
+    until(lambda: {*map(only_processor, spinners)} == processors)
+    assert live.client.get("/v1/recommend/home?session=s").status_code == 200
+    assert live.stop(by) == (0 if by == signal.SIGTERM else -by)
+    until(lambda: not any(map(command, spinners)))
+
+
+def command(pid: int) -> bytes:
+    """The command line of a process; nothing where it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def only_processor(pid: int) -> int:
+    processors = os.sched_getaffinity(pid)
+    return processors.pop() if len(processors) == 1 else -1
+
+
+def until(condition: Callable[[], bool], limit_s: float = 20) -> None:
+    end_s = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < end_s, "it did not come to pass"
+        time.sleep(0.01)
 
 
 def test_a_checkpoint_is_taken_while_serving(start: "Start") -> None:
