@@ -3,9 +3,10 @@
     .venv/bin/python bench/sale.py [--seconds 20] [--rounds 3] [--json]
 
 The load of `onhand simulate flash-sale` (2,800 pages, 1,000 events, 200 stock changes a second, in
-an open loop, on the same machine) goes to a real server with a ranker behind its pages and, in
-turns, to a bare uvicorn ASGI app that answers the bytes of one page to all, and takes records
-without looking at them. Beside each turn stands what the host took of the processors meanwhile.
+an open loop, on the same machine) goes, in turns, to a real server with a ranker behind its pages,
+to one that keeps the processors `awake`, and to a bare uvicorn ASGI app that answers the bytes of
+one page to all, and takes records without looking at them. Beside each turn stands what the host
+took of the processors meanwhile.
 """
 
 import argparse
@@ -104,11 +105,11 @@ def prepare(data: Path) -> Shop:
 
 
 @contextmanager
-def ours(kept: Path, data: Path) -> Generator[int]:
+def ours(kept: Path, data: Path, awake: bool) -> Generator[int]:
     """A server on a copy of the store, so that the same sale can be played again."""
     shutil.copytree(kept, data)
     try:
-        with onhand(data) as port:
+        with onhand(data, ONHAND_AWAKE=str(awake).lower()) as port:
             time.sleep(LISTS_S)
             yield port
     finally:
@@ -131,22 +132,26 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", action="store_true", help="results as JSON on the last line")
     options = parser.parse_args()
-    rounds: list[tuple[Turn, Turn]] = []
+    rounds: list[dict[str, Turn]] = []
     with tempfile.TemporaryDirectory() as kept:
         folder = Path(kept)
         print("Loading the shop, training a ranker ...", flush=True)
         shop = prepare(folder / "store")
         body = folder / "page.json"
         for number in range(options.rounds):
-            with ours(folder / "store", folder / "data") as port:
-                body.write_bytes(get(port, "/v1/recommend/home?session=s1&n=10")[1])
-                served = play(port, shop, options.seconds)
-            with bare("sale", str(body)) as port:
-                least = play(port, shop, options.seconds)
             print(f"round {number + 1}")
-            show("onhand", served)
-            show("bare ASGI, one page", least)
-            rounds.append((served, least))
+            turns: dict[str, Turn] = {}
+            for name, server in (
+                ("onhand", ours(folder / "store", folder / "data", False)),
+                ("onhand, awake", ours(folder / "store", folder / "data", True)),
+                ("bare ASGI, one page", bare("sale", str(body))),
+            ):
+                with server as port:
+                    if not body.exists():
+                        body.write_bytes(get(port, "/v1/recommend/home?session=s1&n=10")[1])
+                    turns[name] = play(port, shop, options.seconds)
+                show(name, turns[name])
+            rounds.append(turns)
     if options.json:
         print(json.dumps(msgspec.to_builtins(rounds)))
 

@@ -6,10 +6,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -24,11 +25,11 @@ def free_port() -> int:
 
 
 @contextmanager
-def onhand(data: Path) -> Generator[int]:
+def onhand(data: Path, **environment: str) -> Generator[int]:
     """`onhand serve` on a data folder; yields its port."""
     port = free_port()
     command = [sys.executable, "-m", "onhand", "serve", "--data", str(data), "--port", str(port)]
-    with _process(command, port, "/readyz"):
+    with _process(command, port, "/readyz", environment):
         yield port
 
 
@@ -75,8 +76,10 @@ def connect(port: int, limit_s: float = 10) -> socket.socket:
 
 
 @contextmanager
-def _process(command: list[str], port: int, path: str) -> Generator[None]:
-    process = subprocess.Popen(command, env=os.environ | {"PYTHONUNBUFFERED": "1"})
+def _process(
+    command: list[str], port: int, path: str, environment: Mapping[str, str] = MappingProxyType({})
+) -> Generator[None]:
+    process = subprocess.Popen(command, env={**os.environ, "PYTHONUNBUFFERED": "1", **environment})
     try:
         _await(process, port, path)
         yield
