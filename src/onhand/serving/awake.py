@@ -15,7 +15,8 @@ from typing import Final
 __all__ = ["stay_awake"]
 
 _TURNS: Final = 2_000
-"""Turns, some 50 us, until others of the idle class may go on: the process that makes lists is."""
+"""Turns, some tens of microseconds, until others of the idle class may go on: what makes lists is
+of it."""
 
 
 @contextmanager
