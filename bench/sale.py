@@ -83,8 +83,8 @@ def play(port: int, shop: Shop, seconds: float) -> Turn:
 
 
 def read_taken_s() -> float:
-    """Processor seconds that the host took, of all processors, as a share of one machine; Linux
-    counts hundredths."""
+    """Seconds that the host has taken from a processor, the average of all; Linux counts
+    hundredths."""
     lines = Path("/proc/stat").read_text().splitlines()
     processors = sum(line.startswith("cpu") for line in lines) - 1
     return int(lines[0].split()[8]) / 100 / processors
@@ -92,8 +92,8 @@ def read_taken_s() -> float:
 
 def prepare(data: Path) -> Shop:
     """Load the bundled shop, and learn a ranker from it."""
-    shop = Play(UNTIL, time.time_ns() // 1_000_000)
-    load_shop(data, shop, lambda *_: None)
+    books = Play(UNTIL, time.time_ns() // 1_000_000)
+    load_shop(data, books, lambda *_: None)
     train = [sys.executable, "-m", "onhand", "train", "--data", str(data), "--most", "2000"]
     subprocess.run(train, check=True, stdout=subprocess.DEVNULL)
     engine = Engine.open(data)
@@ -101,7 +101,7 @@ def prepare(data: Path) -> Shop:
         engine.ingest([control_of(engine.models.check("ranker@1"))])
     finally:
         engine.close()
-    return Shop.of(shop)
+    return Shop.of(books)
 
 
 @contextmanager

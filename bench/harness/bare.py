@@ -17,8 +17,6 @@ import uvicorn
 from onhand.contracts.records import Event
 
 _JSON = (b"content-type", b"application/json")
-
-
 _TAKEN = b'{"accepted":500,"duplicates":0,"rejected":0,"offset":0,"errors":[]}'
 
 
@@ -91,8 +89,10 @@ def from_redis(port: int) -> Any:
 
 
 def make(what: str, *rest: str) -> Any:
-    if what in ("page", "sale"):
-        return (page if what == "page" else sale)(Path(rest[0]).read_bytes())
+    if what == "page":
+        return page(Path(rest[0]).read_bytes())
+    if what == "sale":
+        return sale(Path(rest[0]).read_bytes())
     return from_redis(int(rest[0])) if what == "redis" else decode()
 
 

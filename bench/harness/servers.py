@@ -10,7 +10,6 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -37,7 +36,7 @@ def onhand(data: Path, **environment: str) -> Generator[int]:
 def bare(*what: str) -> Generator[int]:
     """A bare ASGI app of `bare.py`; yields its port."""
     port = free_port()
-    with _process([sys.executable, str(HARNESS / "bare.py"), str(port), *what], port, "/"):
+    with _process([sys.executable, str(HARNESS / "bare.py"), str(port), *what], port, "/", {}):
         yield port
 
 
@@ -77,7 +76,7 @@ def connect(port: int, limit_s: float = 10) -> socket.socket:
 
 @contextmanager
 def _process(
-    command: list[str], port: int, path: str, environment: Mapping[str, str] = MappingProxyType({})
+    command: list[str], port: int, path: str, environment: Mapping[str, str]
 ) -> Generator[None]:
     process = subprocess.Popen(command, env={**os.environ, "PYTHONUNBUFFERED": "1", **environment})
     try:
