@@ -80,42 +80,59 @@ AGELESS: Final = -1
 
 
 @inner_kernel
+def place_windows(
+    sums_of: Array, begin: int, end: int, spec: Array, zones: Array, now_ms: int, windows_at: Array
+) -> None:
+    """Write where windows that end now lie, (sums, 2): the newest bucket, and the place in the ring
+    of the first."""
+    for which in range(begin, end):
+        at = sums_of[which, 0]
+        if spec[at, 0] != of.TOTAL:
+            now = (now_ms + offset_ms(zones, spec[at, 4], now_ms)) // spec[at, 3]
+            windows_at[which, 0] = now
+            windows_at[which, 1] = (now - sums_of[which, 1] + 1) % spec[at, 5]
+
+
+@inner_kernel
 def read_sums(
     scope: int, sums_of: Array, spec: Array, zones: Array, wide: Array, narrow: Array,
-    rows: Array, now_ms: Array, skip: Array, sums: Array,
+    rows: Array, now_ms: Array, skip: Array, windows_at: Array, sums: Array,
 ) -> None:  # fmt: skip
     """Write the windows (or whole counts) of one scope, (sums, n), a row of its table after the
-    other: what lies side by side is read together."""
+    other: what lies side by side is read together. Those of one scope follow each other."""
+    begin = 0
+    while begin < sums_of.shape[0] and spec[sums_of[begin, 0], 1] < scope:
+        begin += 1
+    end = begin
+    while end < sums_of.shape[0] and spec[sums_of[end, 0], 1] == scope:
+        end += 1
     for place in range(rows.shape[0]):
-        row = rows[place]
-        ahead = min(place + AHEAD, rows.shape[0] - 1)
-        for which in range(sums_of.shape[0]):
-            at = sums_of[which, 0]
-            if spec[at, 1] != scope:
-                continue
-            if not skip[ahead]:
-                prefetch(wide, rows[ahead], spec[at, 6])
-                if spec[at, 7]:
-                    prefetch(narrow, rows[ahead], spec[at, 7])
-                    prefetch(narrow, rows[ahead], spec[at, 7] + 16)
-            if skip[place]:
+        if skip[place]:
+            for which in range(begin, end):
                 sums[which, place] = sums[which, place - 1]
-                continue
-            cell, length, buckets = spec[at, 6], spec[at, 5], sums_of[which, 1]
+            continue
+        if place == 0 or now_ms[place] != now_ms[place - 1]:
+            place_windows(sums_of, begin, end, spec, zones, now_ms[place], windows_at)
+        row = rows[place]
+        ahead = rows[min(place + AHEAD, rows.shape[0] - 1)]
+        for which in range(begin, end):
+            at, buckets = sums_of[which, 0], sums_of[which, 1]
+            cell, length, ring = spec[at, 6], spec[at, 5], spec[at, 7]
+            prefetch(wide, ahead, cell)
+            if ring:
+                prefetch(narrow, ahead, ring)
+                prefetch(narrow, ahead, ring + 16)
             if spec[at, 0] == of.TOTAL:
                 sums[which, place] = wide[row, cell + 1]
                 continue
-            local_ms = now_ms[place]
-            if spec[at, 4] >= 0:
-                local_ms += offset_ms(zones, spec[at, 4], local_ms)
-            latest, now = wide[row, cell], local_ms // spec[at, 3]
+            latest, now, first = wide[row, cell], windows_at[which, 0], windows_at[which, 1]
             if latest <= now - buckets:
                 sums[which, place] = 0
             elif spec[at, 0] == of.WIDE:
-                total = windows.total(wide, row, cell + 1, length, latest, now, buckets)
+                total = windows.total(wide, row, cell + 1, length, latest, now, buckets, first)
                 sums[which, place] = total
             else:
-                total = windows.total(narrow, row, spec[at, 7], length, latest, now, buckets)
+                total = windows.total(narrow, row, ring, length, latest, now, buckets, first)
                 sums[which, place] = total
 
 
@@ -490,11 +507,12 @@ def gather(
     )  # fmt: skip
     none, same = np.zeros(count, np.bool_), find_same(whose, now_ms)
     sums = np.zeros((max(sums_of.shape[0], 1), count), np.int64)
+    windows_at = np.empty((sums_of.shape[0], 2), np.int64)
     for scope in range(6):
         per_item = scope == of.ITEM or scope == of.USER_CATEGORY or scope == of.ITEM_COUNTRY
         read_sums(
             scope, sums_of, spec, zones, scope_cells(tables, scope), scope_rings(tables, scope),
-            rows[scope], now_ms, none if per_item else same, sums,
+            rows[scope], now_ms, none if per_item else same, windows_at, sums,
         )  # fmt: skip
     for column in range(readers.shape[0]):
         reader, parameters = readers[column], floats[column]

@@ -184,16 +184,22 @@ def _compile(
     """Return readers, floats and the list of sums, as `read.gather` takes them."""
     readers = np.full((len(features), read.READER_WIDTH), -1, np.int64)
     floats = np.zeros((len(features), 4))
-    sums: dict[tuple[int, int], int] = {}
+    sums = sorted({pair for each in features for pair in _sums_of(each, layout)})
     for at, feature in enumerate(features):
         places = [layout.places[need.accumulator] for need in feature.needs]
         readers[at, read.CODE] = feature.code
         readers[at, read.FIRST : read.FIRST + len(places)] = places
-        for which, pair in enumerate(zip(places, feature.buckets, strict=False)):
-            readers[at, read.SUMS + which] = sums.setdefault(pair, len(sums))
+        for which, pair in enumerate(_sums_of(feature, layout)):
+            readers[at, read.SUMS + which] = sums.index(pair)
         readers[at, read.TTL] = feature.ttl_ms
         readers[at, read.PARAMETER] = feature.parameter
         readers[at, read.PER_ITEM] = bool({"item", "category"} & set(feature.entities))
         floats[at, : len(feature.floats)] = feature.floats
         floats[at, 3] = feature.default
-    return readers, floats, np.array(list(sums), np.int64).reshape(-1, 2)
+    return readers, floats, np.array(sums, np.int64).reshape(-1, 2)
+
+
+def _sums_of(feature: Feature, layout: Layout) -> list[tuple[int, int]]:
+    """Return the accumulators that a feature adds up, and how many buckets of each."""
+    places = [layout.places[need.accumulator] for need in feature.needs]
+    return list(zip(places, feature.buckets, strict=False))

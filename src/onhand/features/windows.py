@@ -85,12 +85,16 @@ def count(
 
 
 @inner_kernel
-def total(rings: Array, row: int, at: int, size: int, latest: int, now: int, buckets: int) -> Any:
+def total(
+    rings: Array, row: int, at: int, size: int, latest: int, now: int, buckets: int, cell: int
+) -> Any:
     """Return the sum over the `buckets` that end at bucket `now`, out of a ring of `size` cells
-    whose latest is `latest`."""
-    first = max(now, latest) - buckets + 1
+    whose latest is `latest`; the first of them has its place at `cell`."""
+    first = now - buckets + 1
+    if latest > now:
+        first = latest - buckets + 1
+        cell = first % size
     within = max(min(now, latest) + 1 - first, 0)
-    cell = first % size
     upto = min(cell + within, size)
     sum_ = np.int64(0)
     for amount in rings[row, at + cell : at + upto]:

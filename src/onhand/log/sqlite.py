@@ -20,7 +20,7 @@ import os
 import threading
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from pathlib import Path
 from typing import cast
 
@@ -62,6 +62,7 @@ class SqliteReader:
         try:
             if not path.is_file():
                 raise apsw.CantOpenError("no such file")
+            self._connection = self._connect()
             self.advance()
         except apsw.Error as error:
             raise LogRefused(
@@ -71,8 +72,7 @@ class SqliteReader:
 
     def advance(self) -> None:
         """See what was appended meanwhile. Raises `apsw.Error`."""
-        with closing(self._connect()) as connection:
-            self._last = _last(connection)
+        self._last = _last(self._connection)
 
     @property
     def last(self) -> int:
@@ -120,7 +120,7 @@ class SqliteReader:
         if begin > self._last:
             return
         first = begin
-        with closing(self._connect()) as connection:
+        with self._reading() as connection:
             try:
                 first = _batch_start(connection, begin)
                 while first <= self._last:
@@ -130,6 +130,10 @@ class SqliteReader:
                         first += row[1]
             except (apsw.CorruptError, apsw.IOError, apsw.NotADBError) as error:
                 raise LogDamaged(max(first, begin), _reason(error)) from error
+
+    def _reading(self) -> AbstractContextManager[apsw.Connection]:
+        """Return the one connection: opening it takes longer than reading what just came."""
+        return nullcontext(self._connection)
 
     def _connect(self) -> apsw.Connection:
         connection = apsw.Connection(str(self._path), vfs=self._vfs)
@@ -188,6 +192,10 @@ class SqliteLog(SqliteReader):
             if self._lock >= 0:
                 os.close(self._lock)
                 self._lock = -1
+
+    def _reading(self) -> AbstractContextManager[apsw.Connection]:
+        """Return a connection of its own for each read: they run in threads."""
+        return closing(self._connect())
 
     def _open(self) -> tuple[apsw.Connection, int]:
         """Return the writer's connection and the last offset."""
