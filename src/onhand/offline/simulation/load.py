@@ -25,6 +25,7 @@ import socket
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from heapq import heappop, heappush
 from http.client import HTTPConnection
 from itertools import pairwise
@@ -97,7 +98,8 @@ class Orders(Struct, frozen=True):
     """What to play, and where; `marks_s` are the moments between the windows of the result.
 
     Pages have so many `connections`; one that finds none free waits up to `waits_s` for it, and
-    has failed then.
+    has failed then. A `punctual` load comes before whatever else wants its processor, where the
+    system allows that: it must not want all of it.
     """
 
     port: int
@@ -107,6 +109,7 @@ class Orders(Struct, frozen=True):
     marks_s: list[float] = []
     connections: int = 704
     waits_s: float = PATIENCE_S
+    punctual: bool = True
 
 
 class _Line:
@@ -571,7 +574,11 @@ def main() -> None:
     processors = sorted(os.sched_getaffinity(0))
     if len(processors) > 1:
         os.sched_setaffinity(0, processors[-1:])
-    load = Load(msgspec.json.decode(sys.stdin.buffer.read(), type=Orders))
+    orders = msgspec.json.decode(sys.stdin.buffer.read(), type=Orders)
+    load = Load(orders)
+    if orders.punctual:
+        with suppress(PermissionError):
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
     signal.signal(signal.SIGTERM, load.stop)
 
     def tell(what: Struct) -> None:

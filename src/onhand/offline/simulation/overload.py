@@ -57,7 +57,8 @@ def plan_drill(usual: Phase, times: float, seconds: float, connections: int = CO
     before, under = _scaled(usual, BEFORE_S, 1), _scaled(usual, seconds, times)
     phases = [before, under, _scaled(usual, CALM_S, 1)]
     phases += [_scaled(usual, STEP_S, step) for step in CLIMB]
-    return Drill(phases, overload, overload.end_s + CALM_S, Front(connections, 0.0))
+    front = Front(connections, 0.0, punctual=False)  # it would leave the server's threads nothing
+    return Drill(phases, overload, overload.end_s + CALM_S, front)
 
 
 def goodput(result: Result) -> Goodput:

@@ -62,10 +62,12 @@ class Fault(Struct, frozen=True):
 
 
 class Front(Struct, frozen=True):
-    """How pages reach the server: over so many connections, waiting so long for a free one."""
+    """How pages reach the server: over so many connections, waiting so long for a free one.
+    `punctual` has the load come before whatever else wants its processor."""
 
     connections: int = 704
     waits_s: float = 2.0
+    punctual: bool = True
 
 
 DIRECT: Final = Front()
@@ -180,7 +182,7 @@ def run_sale(
         server.wait_ready()
         _wait_for_lists(server)
         marks = [fault.at_s, fault.end_s, *marks_s] if fault is not None else []
-        way = (front.connections, front.waits_s)
+        way = (front.connections, front.waits_s, front.punctual)
         orders = Orders(server.port, shop, list(phases), seed, marks, *way)
         seconds, total = _play(orders, server, switched, on_second)
         behind = _count_behind(server)
