@@ -181,7 +181,8 @@ def _counts_of(state: State) -> Accumulators:
 def _compile(
     features: Sequence[Feature], layout: Layout
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
-    """Return readers, floats and the list of sums, as `read.gather` takes them."""
+    """Return readers, floats and the list of sums, as `read.gather` takes them: in the order of
+    their accumulators, which is that of scopes."""
     readers = np.full((len(features), read.READER_WIDTH), -1, np.int64)
     floats = np.zeros((len(features), 4))
     sums = sorted({pair for each in features for pair in _sums_of(each, layout)})

@@ -577,7 +577,7 @@ def main() -> None:
     orders = msgspec.json.decode(sys.stdin.buffer.read(), type=Orders)
     load = Load(orders)
     if orders.punctual:
-        with suppress(PermissionError):
+        with suppress(OSError):
             os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
     signal.signal(signal.SIGTERM, load.stop)
 
