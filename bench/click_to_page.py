@@ -166,12 +166,13 @@ def main() -> None:
         rounds: list[tuple[Load, Load]] = []
         loaded: list[tuple[float, list[tuple[float, float]]]] = []
         for _ in range(ROUNDS):
+            call(admin, "POST", "/v1/models/deactivate")
+            without, _ = under_load(port, options.seconds)
+            activate(admin, port, label)
             before = buckets(port)
             with_model, clicks_per_s = under_load(port, options.seconds)
             loaded.append((clicks_per_s, since(before, port)))
-            call(admin, "POST", "/v1/models/deactivate")
-            rounds.append((with_model, under_load(port, options.seconds)[0]))
-            activate(admin, port, label)
+            rounds.append((with_model, without))
     print(f"click acknowledged to page, idle: p50 {idle.page_p50:.2f}, p99 {idle.page_p99:.2f} ms")
     print(
         f"click folded to list, idle: p50 under {idle.list_p50:g}, p99 under {idle.list_p99:g} ms"

@@ -289,6 +289,7 @@ def test_a_client_that_hangs_up_in_the_middle(server: "Live") -> None:
             )
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
         connection.sendall(b"GET /v1/recommend/home HTTP/1.1\r\nhost: x\r\n\r\n" * 50)
+    assert server.client.get("/readyz").status_code == 200
 
 
 def test_nothing_of_this_is_an_error_of_the_server(server: "Live") -> None:

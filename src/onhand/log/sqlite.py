@@ -53,7 +53,7 @@ _APPEND = "INSERT INTO batches (first, count, crc, body) VALUES (?, ?, ?, ?)"
 
 class SqliteReader:
     """The records of a log as they were when this was opened or advanced, also beside its one
-    writer."""
+    writer; for one thread at a time."""
 
     def __init__(self, path: Path) -> None:
         """Open the log at `path`. Raises `LogRefused` where there is none."""
@@ -72,7 +72,8 @@ class SqliteReader:
 
     def advance(self) -> None:
         """See what was appended meanwhile. Raises `apsw.Error`."""
-        self._last = _last(self._connection)
+        with self._reading() as connection:
+            self._last = _last(connection)
 
     @property
     def last(self) -> int:

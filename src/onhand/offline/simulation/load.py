@@ -14,7 +14,9 @@ and written without an event loop's objects, and answers are looked into when no
 the load has to do is not the server's latency. It looks for answers by the clock: were it woken by
 each, the server would have to do the waking, which a visitor far away does not ask of it. Where
 there are several processors it keeps to the last of them: it would be elsewhere on a real site, and
-here the system ran it in the server's place while another processor had nothing to do.
+here the system ran it in the server's place while another processor had nothing to do. Behind the
+server's threads there it asked for pages 1 to 2 ms late, which counts as the server's: so it goes
+before them where the system lets it (`sched(7)`).
 """
 
 import gc
