@@ -44,4 +44,4 @@ def new_arrivals(
             offer(candidates, place, size, blocked, item, value)
             mark(candidates, place, item, value)
             left -= 1
-    settle(candidates, parts, size[0], source, weight)
+    settle(candidates, parts, size, source, weight)

@@ -44,7 +44,7 @@ def content(
     )  # fmt: skip
     for at in range(found):
         offer(candidates, place, size, blocked, item[at], product[at] / (LENGTH * length))
-    settle(candidates, parts, size[0], source, weight)
+    settle(candidates, parts, size, source, weight)
 
 
 @inner_kernel
@@ -81,7 +81,7 @@ def alike(
                         candidates, place, size, blocked, item[each],
                         product[each] / (LENGTH * LENGTH),
                     )  # fmt: skip
-            settle(candidates, parts, size[0], source, weight)
+            settle(candidates, parts, size, source, weight)
             return
     content(
         candidates, parts, place, size, blocked, centroid, count, member, vectors, clusters,

@@ -51,7 +51,7 @@ def follow(
             candidates, place, size, blocked, members[anchor], weights[anchor], unit, share
         )
         share *= FADE
-    settle(candidates, parts, size[0], source, weight)
+    settle(candidates, parts, size, source, weight)
 
 
 @inner_kernel
@@ -73,7 +73,7 @@ def follow_one(
         _offer_followers(
             candidates, place, size, blocked, members[anchor], weights[anchor], unit, 1.0
         )
-        settle(candidates, parts, size[0], source, weight)
+        settle(candidates, parts, size, source, weight)
 
 
 @kernel

@@ -124,7 +124,7 @@ def gather(
                 )  # fmt: skip
         elif code == CONTEXT:
             offer_contexts(candidates, place, size, sight, visitor, now_ms, unit)
-            settle(candidates, parts, size[0], code, weight)
+            settle(candidates, parts, size, code, weight)
 
 
 @inner_kernel

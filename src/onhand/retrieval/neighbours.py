@@ -89,7 +89,7 @@ def neighbours(
         offer(candidates, place, size, blocked, heap[at], vote[heap[at], 0])
     for at in range(n_voted):
         vote[voted[at], 0] = 0.0
-    settle(candidates, parts, size[0], source, weight)
+    settle(candidates, parts, size, source, weight)
 
 
 @inner_kernel

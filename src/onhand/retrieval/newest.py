@@ -28,4 +28,4 @@ def newest(
             break
         offer(candidates, place, size, blocked, arrived[at], left / QUOTA)
         left -= blocked[arrived[at]] == 0
-    settle(candidates, parts, size[0], source, weight)
+    settle(candidates, parts, size, source, weight)

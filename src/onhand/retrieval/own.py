@@ -23,4 +23,4 @@ def own(
         if item != 0:
             offer(candidates, place, size, blocked, item, value)
             value *= FADE
-    settle(candidates, parts, size[0], source, weight)
+    settle(candidates, parts, size, source, weight)

@@ -50,6 +50,7 @@ CANDIDATE: Final = np.dtype(
         ("item", np.int64),
         ("score", np.float64),
         ("raw", np.float64),  # what the current source says
+        ("offered", np.int64),  # the places of those that it offered, from place 0 on
         ("best", np.float64),  # the most that one source gave
         ("fit", np.float64),  # of an item that is new, how well it fits the visitor, else 0
         ("source", np.int32),  # the code of that source
@@ -73,7 +74,7 @@ class Pool(NamedTuple):
     candidates: NDArray[np.void]  # (CAPACITY,) of CANDIDATE
     parts: NDArray[np.float32]  # (CAPACITY, SOURCES): each source's values, scaled; or (0, SOURCES)
     place: NDArray[np.int32]  # (items,): 1 + the place of an item in the pool, 0: not in it
-    size: NDArray[np.int64]  # (1,): candidates in use
+    size: NDArray[np.int64]  # (2,): candidates in use, and offered by the current source
     chosen: NDArray[np.int64]  # places of the chosen, best first
     kept_off: NDArray[np.int64]  # (2, reasons): how many each barrier kept off this page, off all
     alike: Alike
@@ -87,7 +88,7 @@ def make_pool(items: int, *, parts: bool = False) -> Pool:
         candidates=np.zeros(CAPACITY, CANDIDATE),
         parts=np.zeros((CAPACITY if parts else 0, len(SOURCES)), np.float32),
         place=np.zeros(items, np.int32),
-        size=np.zeros(1, np.int64),
+        size=np.zeros(2, np.int64),
         chosen=np.zeros(CAPACITY, np.int64),
         kept_off=np.zeros((2, len(REASONS)), np.int64),
         alike=Alike(
@@ -154,7 +155,10 @@ def offer(
 ) -> None:
     """Add `raw` to what the current source says of `item`."""
     at = enter(candidates, place, size, item, blocked[item])
-    if at >= 0:
+    if at >= 0 and raw > 0.0:
+        if candidates[at].raw == 0.0:
+            candidates[size[1]].offered = at
+            size[1] += 1
         candidates[at].raw += raw
 
 
@@ -167,29 +171,30 @@ def mark(candidates: Array, place: Array, item: int, fit: float) -> None:
 
 
 @inner_kernel
-def settle(candidates: Array, parts: Array, size: int, source: int, weight: float) -> None:
+def settle(candidates: Array, parts: Array, size: Array, source: int, weight: float) -> None:
     """Close the current source: turn its raw values into scores."""
+    offered = size[1]
+    size[1] = 0
     top = best = 0.0
-    for at in range(size):
-        top = max(top, candidates[at].raw)
-        if candidates[at].reason == 0:
-            best = max(best, candidates[at].raw)
-    if top == 0.0:
-        return
+    for each in range(offered):
+        candidate = candidates[candidates[each].offered]
+        top = max(top, candidate.raw)
+        if candidate.reason == 0:
+            best = max(best, candidate.raw)
     if best > 0.0:
         top = best
-    for at in range(size):
+    for each in range(offered):
+        at = candidates[each].offered
         candidate = candidates[at]
-        if candidate.raw > 0.0:
-            value = candidate.raw / top
-            candidate.raw = 0.0
-            part = weight * value
-            if parts.shape[0]:
-                parts[at, source] = value
-            candidate.score += part
-            if part > candidate.best:
-                candidate.best = part
-                candidate.source = source
+        value = candidate.raw / top
+        candidate.raw = 0.0
+        part = weight * value
+        if parts.shape[0]:
+            parts[at, source] = value
+        candidate.score += part
+        if part > candidate.best:
+            candidate.best = part
+            candidate.source = source
 
 
 @inner_kernel

@@ -29,4 +29,4 @@ def popular(
             break
         left -= blocked[members[slot]] == 0
         offer(candidates, place, size, blocked, members[slot], float(weights[slot]))
-    settle(candidates, parts, size[0], source, weight)
+    settle(candidates, parts, size, source, weight)

@@ -37,4 +37,4 @@ def trending(
         left -= blocked[item] == 0
         value = weights[slot] / now / (popularity[item] * usual + SMOOTH)
         offer(candidates, place, size, blocked, item, value)
-    settle(candidates, parts, size[0], source, weight)
+    settle(candidates, parts, size, source, weight)
