@@ -180,6 +180,8 @@ class Held(structref.StructRefProxy):
     atomic instruction for each, took 2 of 100 instants of a server under overload.
     """
 
+    alive: Any
+
     def __new__(cls, tables: Any) -> "Held":
         """Hand over a tuple of arrays, or of such tuples."""
         held: Held = _hold(tables)
