@@ -25,7 +25,7 @@ from onhand.offline.simulation.score import Second
 __all__ = ["CONNECTIONS", "Drill", "draw_overload", "goodput", "plan_drill"]
 
 BEFORE_S: Final = 8.0
-CALM_S: Final = 20.0
+CALM_S: Final = 40.0
 """After the overload: time to recover, and to take what was refused."""
 STEP_S: Final = 2.0
 CLIMB: Final = (1.25, 1.5, 1.75, 2.0, 2.5, 3.0)
