@@ -5,8 +5,9 @@
 A synthetic shop and a ranker of 250 trees on a real server. Idle, one visitor after the other
 clicks, and asks for a page as soon as the click is acknowledged: the answer is as of the click.
 The server tells how long it took until the visitor's list, all features and the model, knew it
-too. Then wrk reads pages at the pace of 10 million an hour, beside clicks from other threads,
-with the model active and, in turns, without. All share the machine.
+too. Then wrk reads pages at the pace of 10 million an hour, beside clicks from other threads, one
+of which asks for a page after each, with the model active and, in turns, without. All share the
+machine.
 """
 
 import argparse
@@ -41,12 +42,15 @@ CLICKERS = 16
 ROUNDS = 3
 
 
-class Idle(msgspec.Struct):
-    """Milliseconds from a click's acknowledgement to the page; and until the list knew it, as the
-    bound of the server's histogram under which so many were."""
+class Clicks(msgspec.Struct):
+    """Clicks a second; milliseconds from a click's acknowledgement to the page that knows it; lists
+    that were made, and until they knew it, as the bound of the server's histogram under which so
+    many were."""
 
+    clicks_per_s: float
     page_p50: float
     page_p99: float
+    lists: int
     list_p50: float
     list_p99: float
 
@@ -81,21 +85,30 @@ def click(connection: HTTPConnection, rng: Random) -> tuple[str, int]:
     return session, call(connection, "POST", "/v1/events", event)["offset"]
 
 
-def click_and_look(port: int, clicks: int) -> Idle:
-    rng = Random(2)
-    connection = HTTPConnection("127.0.0.1", port, timeout=20)
+def click_and_look(connection: HTTPConnection, rng: Random) -> float:
+    """Click, and return how long after its acknowledgement there was a page that knows it, ms."""
+    session, offset = click(connection, rng)
+    began = time.perf_counter()
+    page = call(connection, "GET", f"/v1/recommend/home?session={session}")
+    assert page["as_of"] >= offset
+    return (time.perf_counter() - began) * 1000
+
+
+def idle_clicks(port: int, clicks: int) -> Clicks:
+    rng, connection = Random(2), HTTPConnection("127.0.0.1", port, timeout=20)
     took: list[float] = []
-    before = buckets(port)
+    before, began = buckets(port), time.perf_counter()
     for _ in range(clicks):
-        session, offset = click(connection, rng)
-        began = time.perf_counter()
-        page = call(connection, "GET", f"/v1/recommend/home?session={session}")
-        took.append((time.perf_counter() - began) * 1000)
-        assert page["as_of"] >= offset
+        took.append(click_and_look(connection, rng))
         time.sleep(0.01)
-    seen = since(before, port)
-    took.sort()
-    return Idle(took[clicks // 2], took[int(clicks * 0.99)], at(seen, 0.5), at(seen, 0.99))
+    return summary(clicks / (time.perf_counter() - began), took, since(before, port))
+
+
+def summary(clicks_per_s: float, took: list[float], seen: list[tuple[float, float]]) -> Clicks:
+    page_p50, page_p99 = (float(each) for each in np.percentile(took, [50, 99]))
+    lists = seen[-1][1]
+    bounds = (at(seen, 0.5), at(seen, 0.99)) if lists else (0.0, 0.0)
+    return Clicks(clicks_per_s, page_p50, page_p99, int(lists), *bounds)
 
 
 def buckets(port: int) -> list[tuple[float, float]]:
@@ -126,16 +139,21 @@ def at(seen: list[tuple[float, float]], share: float) -> float:
     return next(bound for bound, count in seen if count >= share * seen[-1][1])
 
 
-def under_load(port: int, seconds: float) -> tuple[Load, float]:
+def under_load(port: int, seconds: float) -> tuple[Load, Clicks]:
     """wrk's pages at the pace of 10 million an hour beside clicks at an even pace, each clicker one
-    at a time; and how many clicks a second were acknowledged."""
+    at a time; the first of them looks at a page after each."""
     ended = threading.Event()
+    took: list[float] = []
+    before = buckets(port)
 
     def keep_clicking(seed: int) -> int:
         rng, connection = Random(seed), HTTPConnection("127.0.0.1", port, timeout=20)
         clicks, due = 0, time.perf_counter()
         while not ended.is_set():
-            click(connection, rng)
+            if seed:
+                click(connection, rng)
+            else:
+                took.append(click_and_look(connection, rng))
             clicks += 1
             due += CLICKERS / CLICKS_A_SECOND
             time.sleep(max(due - time.perf_counter(), 0))
@@ -145,7 +163,17 @@ def under_load(port: int, seconds: float) -> tuple[Load, float]:
         clicking = [pool.submit(keep_clicking, seed) for seed in range(CLICKERS)]
         load = wrk(port, seconds, PACED_CONNECTIONS, _PACE + _VISITORS)
         ended.set()
-    return load, sum(each.result() for each in clicking) / load.seconds
+    clicks_per_s = sum(each.result() for each in clicking) / load.seconds
+    return load, summary(clicks_per_s, took, since(before, port))
+
+
+def tell(when: str, clicks: Clicks) -> None:
+    print(
+        f"{when}: click acknowledged to page p50 {clicks.page_p50:.2f},"
+        f" p99 {clicks.page_p99:.2f} ms;"
+        f" folded to list p50 under {clicks.list_p50:g}, p99 under {clicks.list_p99:g} ms"
+        f" ({clicks.clicks_per_s:,.0f} clicks a second, {clicks.lists:,} lists)"
+    )
 
 
 def main() -> None:
@@ -161,33 +189,27 @@ def main() -> None:
         send(port, "POST", "/v1/events", make_events(ITEMS, rng))
         admin = HTTPConnection("127.0.0.1", port, timeout=60)
         activate(admin, port, label)
-        click_and_look(port, 20)
-        idle = click_and_look(port, options.clicks)
+        idle_clicks(port, 20)
+        idle = idle_clicks(port, options.clicks)
         rounds: list[tuple[Load, Load]] = []
-        loaded: list[tuple[float, list[tuple[float, float]]]] = []
+        loaded: list[Clicks] = []
         for _ in range(ROUNDS):
             call(admin, "POST", "/v1/models/deactivate")
             without, _ = under_load(port, options.seconds)
             activate(admin, port, label)
-            before = buckets(port)
-            with_model, clicks_per_s = under_load(port, options.seconds)
-            loaded.append((clicks_per_s, since(before, port)))
+            with_model, clicks = under_load(port, options.seconds)
+            loaded.append(clicks)
             rounds.append((with_model, without))
-    print(f"click acknowledged to page, idle: p50 {idle.page_p50:.2f}, p99 {idle.page_p99:.2f} ms")
-    print(
-        f"click folded to list, idle: p50 under {idle.list_p50:g}, p99 under {idle.list_p99:g} ms"
-    )
-    for clicks_per_s, seen in loaded:
-        print(
-            f"the same under load: p50 under {at(seen, 0.5):g}, p99 under {at(seen, 0.99):g} ms"
-            f" ({clicks_per_s:,.0f} clicks a second, {seen[-1][1]:g} lists)"
-        )
+    tell("idle", idle)
+    for clicks in loaded:
+        tell("under load", clicks)
     lists, none = sorted(rounds, key=lambda pair: pair[0].p99_us / pair[1].p99_us)[ROUNDS // 2]
     print(f"pages at 10 million an hour beside up to {CLICKS_A_SECOND} clicks a second")
     show("lists made behind", lists)
     show("no model", none)
     if options.json:
-        print(msgspec.json.encode({"idle": idle, "lists": lists, "none": none}).decode())
+        result = {"idle": idle, "loaded": loaded, "lists": lists, "none": none}
+        print(msgspec.json.encode(result).decode())
 
 
 if __name__ == "__main__":
