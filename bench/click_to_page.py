@@ -130,9 +130,12 @@ def activate(admin: HTTPConnection, port: int, label: str) -> None:
     """Activate the model, and wait until its list follows a click: its process is there."""
     call(admin, "POST", f"/v1/models/{label}/activate")
     before = buckets(port)
-    while not since(before, port)[-1][1]:
+    for _ in range(600):
         click(admin, Random(4))  # always the same visitor: nobody else is left waiting
         time.sleep(0.1)
+        if since(before, port)[-1][1]:
+            return
+    raise SystemExit("The model made no list within a minute.")
 
 
 def at(seen: list[tuple[float, float]], share: float) -> float:

@@ -176,8 +176,8 @@ class Held(structref.StructRefProxy):
     """Tables that were handed to compiled code once: a kernel that is given it finds them in
     `held.tables`. Taking forty arrays at each call took a tenth of a page read.
 
-    The arrays live as long as this does, and kernels count no references to them: counting, an
-    atomic instruction for each, took 2 of 100 instants of a server under overload.
+    The arrays live as long as this does, so kernels count no references to them, which would be
+    two atomic instructions for each array at each call.
     """
 
     alive: Any

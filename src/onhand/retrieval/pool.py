@@ -153,7 +153,7 @@ def bar_one(candidates: Array, place: Array, size: Array, item: int, reason: int
 def offer(
     candidates: Array, place: Array, size: Array, blocked: Array, item: int, raw: float
 ) -> None:
-    """Add `raw` to what the current source says of `item`."""
+    """Add `raw`, where it is above 0, to what the current source says of `item`."""
     at = enter(candidates, place, size, item, blocked[item])
     if at >= 0 and raw > 0.0:
         if candidates[at].raw == 0.0:

@@ -14,8 +14,7 @@ __all__ = ["LONGEST_S", "Appointments", "appoint"]
 
 LONGEST_S: Final = 30.0
 """Nobody is asked to wait for longer: what was measured under overload says little of what can be
-taken after it. Within 10 s, what a minute of overload had put off came back at ten times the usual
-rate."""
+taken after it. Within 10 s, half as many records again came during it only to be refused again."""
 _SOONEST_S: Final = 1.0
 _WINDOW_S: Final = 5.0
 """What was taken counts for less by a factor e after so long."""
