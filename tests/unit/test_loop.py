@@ -6,6 +6,7 @@ from time import perf_counter, thread_time
 
 import pytest
 
+from onhand.admission import Admission
 from onhand.contracts.records import Event, Item, Signal
 from onhand.engine import Engine
 from onhand.log.memory import MemoryLog
@@ -297,6 +298,37 @@ def test_signals_pass_the_events_that_wait():
     assert (sold_out, first) == (2, 12)
     assert wait_s > 0.005
     assert wait_after_s == 0.0
+
+
+@pytest.mark.parametrize(("delay_s", "groups"), [(0.0, [500]), (0.02, [200, 200, 100])])
+def test_groups_are_short_while_pages_take_the_cheaper_step(
+    delay_s: float, groups: list[int], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(LoopMonitor, "delay_s", delay_s)
+    engine = Engine(MemoryLog(), limits=LIMITS)
+    engine.load()
+    committer = Committer(
+        engine, Settings(), Metrics(), LoopMonitor(), lambda: START_MS, lambda _: None
+    )
+    events = [Event("view", session="s", time=START_MS) for _ in range(100)]
+    committed: list[int] = []
+    commit = engine.commit
+
+    def watched(admission: Admission) -> None:
+        committed.append(len(admission.records))
+        commit(admission)
+
+    monkeypatch.setattr(engine, "commit", watched)
+
+    async def run() -> None:
+        waiting = [asyncio.create_task(committer.submit(events)) for _ in range(5)]
+        writer = asyncio.create_task(committer.run())
+        await asyncio.gather(*waiting)
+        committer.close()
+        await writer
+
+    asyncio.run(run())
+    assert committed == groups
 
 
 @pytest.mark.parametrize("pages", [0, 20])

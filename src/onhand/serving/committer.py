@@ -29,7 +29,7 @@ from onhand.contracts.answers import IngestReport
 from onhand.contracts.errors import OnhandError, Overloaded, Unavailable
 from onhand.contracts.records import Record
 from onhand.engine import Engine
-from onhand.serving.loop import INGEST_DELAY_S, LoopMonitor
+from onhand.serving.loop import INGEST_DELAY_S, PAGE_DELAY_S, LoopMonitor
 from onhand.serving.metrics import Metrics
 from onhand.settings import Settings
 from onhand.state.state import Arrays
@@ -44,6 +44,9 @@ the loop nearly as much as one of fifty."""
 _MANY_PAGES: Final = 500
 _COUNTED_S: Final = 0.1
 """How long pages are counted, at least, before there is a rate of them."""
+_SHORT_GROUP: Final = 250
+"""Records after which a group closes while pages take the cheaper step: it has a tenth of the
+loop's time then, and signals that come meanwhile wait for its end."""
 _PATIENCE: Final = 2
 """How many times as long a checkpoint waits while records are refused."""
 _LOWEST: Final = 19
@@ -102,7 +105,7 @@ class Committer:
         has, or as the groups before them take when each takes as long as the last did."""
         if not self._queue:
             return 0.0
-        groups = self._queued_records / self._settings.commit_records
+        groups = self._queued_records / self._group_records
         return max(time.monotonic() - self._queue[0].since_s, groups * self._group_s)
 
     async def submit(
@@ -177,10 +180,15 @@ class Committer:
     def _waiting(self) -> bool:
         return bool(self._urgent or self._queue)
 
+    @property
+    def _group_records(self) -> int:
+        most = self._settings.commit_records
+        return min(most, _SHORT_GROUP) if self._monitor.delay_s > PAGE_DELAY_S else most
+
     def _take(self) -> list[_Waiting]:
         """Take requests up to the bound on a group, urgent ones first; always at least one."""
         group: list[_Waiting] = []
-        records, limit = 0, self._settings.commit_records
+        records, limit = 0, self._group_records
         for queue in (self._urgent, self._queue):
             while queue and (not group or records + len(queue[0].records) <= limit):
                 group.append(queue.popleft())

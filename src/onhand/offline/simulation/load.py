@@ -451,7 +451,10 @@ class Load:
                 self._changes_from_s = now_s + heard.retry_s
                 return
             if self._report(heard) is not None:
-                score.second.stock_changes += len(batch)
+                second = score.second
+                second.stock_changes += len(batch)
+                late_ms = round(now_s * 1e3 - batch[0].at_us / 1e3, 3)
+                second.stock_late_ms = max(second.stock_late_ms, late_ms)
                 self._note_wait(now_s - asked_s)
                 for change in batch:
                     score.acknowledge(codes[change.item], change.stock, change.held, now_s)

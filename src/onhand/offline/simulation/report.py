@@ -89,12 +89,13 @@ def _pages(result: Result) -> Table:
         f"{_share(whole.in_time, whole.pages)} within {DEADLINE_S * 1000:g} ms, "
         f"{whole.failed:,} not at all, {_share(whole.degraded, whole.pages)} degraded",
     )
-    stock = sum(second.stock_changes for second in result.seconds)
     table.add_row(
-        "records",
-        f"{result.acknowledged:,} of {result.events:,} events acknowledged, {result.lost:,} of "
-        f"them lost; {stock:,} stock changes",
+        "events",
+        f"{result.acknowledged:,} of {result.events:,} acknowledged, {result.lost:,} of them lost",
     )
+    changes = sum(second.stock_changes for second in result.seconds)
+    late_ms = max((second.stock_late_ms for second in result.seconds), default=0.0)
+    table.add_row("stock", f"{changes:,} changes, each acknowledged within {late_ms:,.0f} ms")
     blind = result.foresight
     if blind is not None:
         table.add_row(
@@ -122,15 +123,15 @@ def _windows(result: Result) -> RenderableType:
     """Before, during and after a fault."""
     fault = result.fault
     assert fault is not None
-    columns = ("pages", "in time", "not", "degraded", "p50 ms", "p99", "p99.9", "records")
+    columns = ("pages", "in time", "not", "degraded", "p50 ms", "p99", "p99.9", "records", "stock")
     table = _table("", *columns)
     for name, window in zip(("before", "during", "after"), result.windows, strict=False):
-        waits_ms = [
-            second.acknowledged_ms
-            for second in result.seconds
-            if window.begin_s < second.at_s + 1 <= window.end_s
-        ]
-        table.add_row(name, *_window_cells(window), f"{max(waits_ms, default=0.0):,.0f}")
+        inside = [s for s in result.seconds if window.begin_s < s.at_s + 1 <= window.end_s]
+        waits_ms = (
+            max((s.acknowledged_ms for s in inside), default=0.0),
+            max((s.stock_late_ms for s in inside), default=0.0),
+        )
+        table.add_row(name, *_window_cells(window), *(f"{wait_ms:,.0f}" for wait_ms in waits_ms))
     pages = f"pages as before {_since(result.recovery_s)}"
     records = f"refused records all in {_since(result.caught_up_s)}"
     return Group(table, Text(f"{fault.name}: {pages}; {records}", style="dim"))

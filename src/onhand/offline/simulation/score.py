@@ -65,6 +65,9 @@ class Second(Struct, tag="second"):
     """Events that wait to be sent again, at its end."""
     acknowledged_ms: float = 0.0
     """The longest that a request with records waited for its acknowledgement."""
+    stock_late_ms: float = 0.0
+    """The longest from a stock change until it was acknowledged, also while it waited to be sent
+    behind others."""
     p50_ms: float = 0.0
     p99_ms: float = 0.0
     worst_ms: float = 0.0
