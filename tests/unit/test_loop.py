@@ -300,7 +300,7 @@ def test_signals_pass_the_events_that_wait():
     assert wait_after_s == 0.0
 
 
-@pytest.mark.parametrize(("delay_s", "groups"), [(0.0, [500]), (0.02, [200, 200, 100])])
+@pytest.mark.parametrize(("delay_s", "groups"), [(0.0, [500]), (0.02, [100] * 5)])
 def test_groups_are_short_while_pages_take_the_cheaper_step(
     delay_s: float, groups: list[int], monkeypatch: pytest.MonkeyPatch
 ):
