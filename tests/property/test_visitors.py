@@ -2,6 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onhand.contracts.records import Event
+from onhand.state.names import Rows
 from streams import LIMITS, START_MS, folded
 
 
@@ -33,3 +34,17 @@ def test_a_row_that_is_used_again_begins_empty():
     for row in state.sessions.rows.values():
         assert state.session.interactions[row] == 1
         assert state.session.bought_item[row].tolist()[1] == 0
+
+
+@given(st.lists(st.tuples(st.integers(0, 300), st.booleans())))
+def test_rows_in_parts_are_a_dict(steps: list[tuple[int, bool]]):
+    rows, expected = Rows(), dict[str, int]()
+    for row, (number, enters) in enumerate(steps):
+        name = f"visitor{number}"
+        if enters:
+            rows[name] = expected[name] = row
+        else:
+            assert rows.pop(name, None) == expected.pop(name, None)
+        assert rows.get(name, 0) == expected.get(name, 0)
+    assert rows == expected
+    assert len(rows) == len(expected)

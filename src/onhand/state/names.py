@@ -1,13 +1,16 @@
 """Names and rows: ids are strings outside and dense row numbers inside. Row 0 is nobody."""
 
-from collections.abc import Collection, Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Collection, Iterable, Iterator, MutableMapping, Sequence
+from itertools import chain
+from typing import Any, Final, NamedTuple, TypeVar, overload
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Change", "Ids", "Mark", "Names", "Paths", "Spelled", "Visitors"]
+__all__ = ["Change", "Ids", "Mark", "Names", "Paths", "Rows", "Spelled", "Visitors"]
+
+_T = TypeVar("_T")
 
 _encode = msgspec.json.Encoder().encode
 
@@ -28,12 +31,48 @@ class Change(NamedTuple):
     entered: dict[str, int]
 
 
+class Rows(MutableMapping[str, int]):
+    """Rows by name, in many small dicts: one dict of 700,000 names takes 60 ms to grow, and no
+    page is answered meanwhile. A name is in the part that the lower bits of its hash say."""
+
+    MASK: Final = 127
+
+    def __init__(self) -> None:
+        self.parts: list[dict[str, int]] = [{} for _ in range(self.MASK + 1)]
+
+    @overload
+    def get(self, name: str, default: None = None) -> int | None: ...
+    @overload
+    def get(self, name: str, default: int | _T) -> int | _T: ...
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return the row of `name`."""
+        return self.parts[hash(name) & self.MASK].get(name, default)
+
+    def __getitem__(self, name: str) -> int:
+        return self.parts[hash(name) & self.MASK][name]
+
+    def __setitem__(self, name: str, row: int) -> None:
+        self.parts[hash(name) & self.MASK][name] = row
+
+    def __delitem__(self, name: str) -> None:
+        del self.parts[hash(name) & self.MASK][name]
+
+    def __iter__(self) -> Iterator[str]:
+        return chain.from_iterable(self.parts)
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts))
+
+
 class Names:
     """Rows for names that never leave: items, countries."""
 
-    def __init__(self, names: Iterable[str] = ("",)) -> None:
+    def __init__(
+        self, names: Iterable[str] = ("",), rows: MutableMapping[str, int] | None = None
+    ) -> None:
         self.names = list(names)
-        self.rows = {name: row for row, name in enumerate(self.names) if row}
+        self.rows: MutableMapping[str, int] = {} if rows is None else rows
+        self.rows.update((name, row) for row, name in enumerate(self.names) if row)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -137,7 +176,10 @@ class Visitors(Names):
     def __init__(
         self, capacity: int, names: Iterable[str] = ("",), free: Iterable[int] = ()
     ) -> None:
-        super().__init__(names)
+        rows = Rows()
+        super().__init__(names, rows)
+        self.parts = rows.parts
+        """Of the rows by name: see `Rows`."""
         self.capacity = capacity
         self.departures = 0
         """How often visitors had to leave."""
