@@ -32,8 +32,8 @@ class Change(NamedTuple):
 
 
 class Rows(MutableMapping[str, int]):
-    """Rows by name, in many small dicts: one dict of 700,000 names takes 60 ms to grow, and no
-    page is answered meanwhile. A name is in the part that the lower bits of its hash say."""
+    """Rows by name, in many small dicts: the larger one is, the longer no page is answered while
+    it grows. A name is in the part that the lower bits of its hash say."""
 
     MASK: Final = 127
 
