@@ -84,19 +84,21 @@ def test_requests_go_before_steps_for_a_while(asked: bool):
     assert (rests_s[len(rests_s) // 2] > 0.003) == asked
 
 
-def test_a_checkpoint_waits_while_records_are_refused(monkeypatch: pytest.MonkeyPatch):
+def test_a_checkpoint_waits_while_pages_are_in_a_hurry(
+    monkeypatch: pytest.MonkeyPatch,
+):
     engine = Engine(MemoryLog(), limits=LIMITS)
     engine.load()
     settings, monitor = Settings(checkpoint_records=2), LoopMonitor()
     committer = Committer(engine, settings, Metrics(), monitor, lambda: START_MS, lambda _: None)
-    delay_s = 0.0
-    monkeypatch.setattr(LoopMonitor, "delay_s", property(lambda _: delay_s))
+    hurries = False
+    monkeypatch.setattr(LoopMonitor, "hurries", property(lambda _: hurries))
     due: list[tuple[bool, bool]] = []
     for _ in range(4):
         engine.ingest([Event("view", item="mug", session="s", time=START_MS)], now_ms=START_MS)
-        delay_s = 0.0
+        hurries = False
         calm = committer._checkpoint_due()
-        delay_s = 0.02
+        hurries = True
         due.append((calm, committer._checkpoint_due()))
     assert due == [(False, False), (True, False), (True, False), (True, True)]
 
@@ -225,6 +227,30 @@ def test_the_queueing_delay_is_the_shortest_round_of_late():
     assert monitor.delay_s == 0.0, "nothing has come for a while"
 
 
+def test_pages_are_in_a_hurry_until_the_delay_has_been_short_for_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr("onhand.serving.loop._HURRY_S", 0.4)
+    monitor = LoopMonitor()
+
+    async def rounds(each_s: float, for_s: float) -> bool:
+        end_s = perf_counter() + for_s
+        while perf_counter() < end_s:
+            monitor.begin_round()
+            finish(work(1, each_s))
+            await asyncio.sleep(0)
+        return monitor.hurries
+
+    assert not asyncio.run(rounds(0.003, 0.3)), "5 ms are too long"
+    assert asyncio.run(rounds(0.007, 0.3))
+    assert asyncio.run(rounds(0.003, 0.6)), "and then half of that"
+    assert asyncio.run(rounds(0.0001, 0.2))
+    assert not asyncio.run(rounds(0.0001, 0.5))
+    assert asyncio.run(rounds(0.007, 0.3))
+    asyncio.run(asyncio.sleep(0.5))
+    assert not monitor.hurries, "nobody has asked for a while"
+
+
 def test_between_the_steps_of_a_group_pages_are_answered_as_of_each_offset():
     engine = Engine(MemoryLog(), limits=LIMITS)
     engine.load()
@@ -300,11 +326,11 @@ def test_signals_pass_the_events_that_wait():
     assert wait_after_s == 0.0
 
 
-@pytest.mark.parametrize(("delay_s", "groups"), [(0.0, [500]), (0.02, [100] * 5)])
+@pytest.mark.parametrize(("hurries", "groups"), [(False, [500]), (True, [100] * 5)])
 def test_groups_are_short_while_pages_take_the_cheaper_step(
-    delay_s: float, groups: list[int], monkeypatch: pytest.MonkeyPatch
+    hurries: bool, groups: list[int], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(LoopMonitor, "delay_s", delay_s)
+    monkeypatch.setattr(LoopMonitor, "hurries", hurries)
     engine = Engine(MemoryLog(), limits=LIMITS)
     engine.load()
     committer = Committer(

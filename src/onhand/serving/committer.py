@@ -29,7 +29,7 @@ from onhand.contracts.answers import IngestReport
 from onhand.contracts.errors import OnhandError, Overloaded, Unavailable
 from onhand.contracts.records import Record
 from onhand.engine import Engine
-from onhand.serving.loop import INGEST_DELAY_S, PAGE_DELAY_S, LoopMonitor
+from onhand.serving.loop import LoopMonitor
 from onhand.serving.metrics import Metrics
 from onhand.settings import Settings
 from onhand.state.state import Arrays
@@ -183,7 +183,7 @@ class Committer:
     @property
     def _group_records(self) -> int:
         most = self._settings.commit_records
-        return min(most, _SHORT_GROUP) if self._monitor.delay_s > PAGE_DELAY_S else most
+        return min(most, _SHORT_GROUP) if self._monitor.hurries else most
 
     def _take(self) -> list[_Waiting]:
         """Take requests up to the bound on a group, urgent ones first; always at least one."""
@@ -241,7 +241,7 @@ class Committer:
         if records <= 0 or (self._saving is not None and not self._saving.done()):
             return False
         waited_s = time.monotonic() - self._saved_at_s
-        patience = _PATIENCE if self._monitor.delay_s > INGEST_DELAY_S else 1
+        patience = _PATIENCE if self._monitor.hurries else 1
         return (
             records >= patience * self._settings.checkpoint_records
             or waited_s >= patience * self._settings.checkpoint_minutes * 60

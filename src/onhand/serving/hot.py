@@ -15,7 +15,6 @@ from onhand.contracts.errors import OnhandError, Unknown
 from onhand.contracts.formats import parse_in_steps
 from onhand.contracts.requests import SLOTS, RecommendRequest, Slot
 from onhand.contracts.shapes import Kind
-from onhand.serving.loop import PAGE_DELAY_S
 from onhand.serving.problems import Header, HttpError, method_not_allowed, send_json, send_problem
 from onhand.serving.query import parse_recommend_query, parse_similar_n
 from onhand.serving.routing import refuse_query
@@ -111,7 +110,7 @@ class HotRoutes:
             request,
             self._service.now_ms(),
             monitor.waited_s * 1000,
-            monitor.delay_s > PAGE_DELAY_S,
+            monitor.hurries,
         )
         self._metrics.decisions[decided.tier, decided.degraded] += 1
         return decided.json

@@ -26,7 +26,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from onhand.serving.metrics import SECONDS, Histogram
 from onhand.steps import Steps
 
-__all__ = ["INGEST_DELAY_S", "PAGE_DELAY_S", "SCORING_DELAY_S", "LoopMonitor"]
+__all__ = ["INGEST_DELAY_S", "SCORING_DELAY_S", "LoopMonitor"]
 
 _T = TypeVar("_T")
 
@@ -43,8 +43,11 @@ _WINDOW_S: Final = 60.0
 _INTERVAL_S: Final = 0.1
 SCORING_DELAY_S: Final = 0.001
 """Queueing delay from which no lists are made."""
-PAGE_DELAY_S: Final = 0.005
+_PAGE_DELAY_S: Final = 0.005
 """Queueing delay from which pages take the cheaper step of the ladder: CoDel's target."""
+_HURRY_S: Final = 1.0
+"""They take it until the delay has been under half of that for so long. Cheaper pages make it
+shorter: when the better ones came back with that, half of the pages of an overload were such."""
 INGEST_DELAY_S: Final = 0.01
 """Queueing delay from which records are refused."""
 
@@ -73,6 +76,7 @@ class LoopMonitor:
         self._interval_began_s = 0.0
         self._shortest_s = 0.0
         self._delay_s = 0.0
+        self._hurry_until_s = 0.0
         self._under_way: deque[_Under] = deque()
         self._stretch_ends_s = 0.0
 
@@ -81,6 +85,11 @@ class LoopMonitor:
         """The queueing delay of late."""
         is_old = perf_counter() - self._interval_began_s > 3 * _INTERVAL_S
         return 0.0 if is_old else self._delay_s
+
+    @property
+    def hurries(self) -> bool:
+        """Whether pages take the cheaper step of the ladder."""
+        return perf_counter() < self._hurry_until_s
 
     @property
     def waited_s(self) -> float:
@@ -117,6 +126,8 @@ class LoopMonitor:
                 took_s,
                 now_s,
             )
+            if self._delay_s > (_PAGE_DELAY_S / 2 if self.hurries else _PAGE_DELAY_S):
+                self._hurry_until_s = now_s + _HURRY_S
 
     def note(self, work: str, seconds: float) -> None:
         """Count a stretch of some `work`."""
