@@ -1,5 +1,9 @@
 """The overload drill: its phases, and how its goodput is judged."""
 
+from time import process_time, sleep
+
+import pytest
+
 from onhand.offline.simulation.overload import (
     BEFORE_S,
     CALM_S,
@@ -11,19 +15,26 @@ from onhand.offline.simulation.overload import (
 from onhand.offline.simulation.plan import Phase
 from onhand.offline.simulation.run import Result
 from onhand.offline.simulation.score import STACKS, Second, Window
+from onhand.offline.simulation.yardstick import Yardstick
 
 USUAL = Phase(0, 1000, 300, 70)
 
 
-def drilled(in_time: list[int]) -> Result:
+def drilled(seconds: list[Second]) -> Result:
     drill = plan_drill(USUAL, 10, 4)
-    seconds = [Second(at_s, in_time=count) for at_s, count in enumerate(in_time)]
-    whole = Window(0.0, float(len(in_time)), 1, 1, 0, 0, 1.0, 1.0, 1.0)
+    whole = Window(0.0, float(len(seconds)), 1, 1, 0, 0, 1.0, 1.0, 1.0)
     none = [0] * len(STACKS)
     return Result(
         7, drill.phases, 2, whole, seconds, [], STACKS, none, none, 0, 0, 0, 0, 0, 0, 0.0, 0.0,
         fault=drill.overload,
     )  # fmt: skip
+
+
+def played(in_time: list[int]) -> list[Second]:
+    return [
+        Second(at_s, answered=count, in_time=count, loop_us=100.0)
+        for at_s, count in enumerate(in_time)
+    ]
 
 
 def test_everything_is_ten_times_as_much_between_two_calms_and_before_a_climb():
@@ -38,14 +49,47 @@ def test_everything_is_ten_times_as_much_between_two_calms_and_before_a_climb():
     assert not drill.overload.switched
 
 
+CALM, AGAIN = [1000] * int(BEFORE_S), [1000] * int(CALM_S)
+CLIMBED = [1500, 1500, 2000, 1800] + [900] * (int(STEP_S) * len(CLIMB) - 4)
+
+
 def test_goodput_is_judged_against_the_best_second_of_the_climb():
-    calm, again = [1000] * int(BEFORE_S), [1000] * int(CALM_S)
-    climb = [1250, 1500, 2000, 1700] + [900] * (int(STEP_S) * len(CLIMB) - 4)
-    result = drilled([*calm, 50, 1900, 1600, 1800, *again, *climb])
-    good = goodput(result)
-    assert (good.peak, good.worst, good.median) == (2000, 1600, 1800)
+    good = goodput(drilled(played([*CALM, 50, 1900, 1600, 1800, *AGAIN, *CLIMBED])))
+    assert (good.peak.pages, good.worst.pages, good.median.pages) == (2000, 1600, 1800)
+    assert good.best == good.peak
+
+
+@pytest.mark.parametrize("flaw", ["degraded", "failed"])
+def test_the_peak_of_the_best_pages_is_one_in_which_there_are_no_others(flaw: str):
+    seconds = played([*CALM, 50, 1900, 1600, 1800, *AGAIN, *CLIMBED])
+    (peak,) = [second for second in seconds if second.in_time == 2000]
+    if flaw == "degraded":
+        peak.degraded = {"popular": 100}
+    else:
+        peak.failed = 100
+    good = goodput(drilled(seconds))
+    assert (good.best.pages, good.peak.pages) == (1800, 2000)
+
+
+def test_a_second_on_a_slower_processor_counts_for_more_at_the_peaks_speed():
+    seconds = played([*CALM, 50, 1900, 1000, 1800, *AGAIN, *CLIMBED])
+    (slow,) = [second for second in seconds if second.in_time == 1000 and second.at_s == 10]
+    slow.loop_us = 150.0
+    good = goodput(drilled(seconds))
+    assert good.peak == (2000, 2000)
+    assert good.worst == (1000, 1500)
+    assert good.loop_us == (100.0, 100.0, 150.0)
 
 
 def test_a_drill_that_was_ended_early_has_no_goodput_under_overload():
-    good = goodput(drilled([1000] * int(BEFORE_S)))
-    assert (good.peak, good.worst, good.median) == (1000, 0, 0.0)
+    good = goodput(drilled(played([1000] * int(BEFORE_S))))
+    assert (good.peak.pages, good.worst.pages, good.median.pages) == (1000, 0, 0)
+
+
+def test_the_yardstick_reads_a_processor_and_leaves_it_to_others():
+    with Yardstick() as yardstick:
+        began_s = process_time()
+        sleep(0.3)
+        took_us = yardstick.read_us()
+        assert process_time() - began_s < 0.1
+    assert 5 < took_us < 5_000

@@ -3,17 +3,19 @@
     calm at the usual rate · overload · calm again · a climb, to find what the server can do
 
 *Goodput* is pages answered within the deadline, a second. Its *peak* is the best second of the
-climb, in which everything grows alike: pages, events, stock. A server that is good at overload
-goes on at its peak, and turns the rest away; a bad one answers everybody too late.
+climb, in which everything grows alike: pages, events, stock. The climb goes on behind the load at
+which pages become cheaper, so there are two: the peak of all, and that with every page at its best.
+A server that is good at overload goes on at its peak, and turns the rest away; a bad one answers
+everybody too late.
 
 Pages come as through a load balancer: over a fixed number of connections, and whoever finds none
 free is turned away there.
 """
 
-from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
+from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -28,9 +30,10 @@ BEFORE_S: Final = 8.0
 CALM_S: Final = 40.0
 """After the overload: time to recover, and to take what was refused."""
 STEP_S: Final = 2.0
-CLIMB: Final = (1.25, 1.5, 1.75, 2.0, 2.5, 3.0)
+CLIMB: Final = (1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 7.0, 8.0)
 """Times the usual rate."""
 CONNECTIONS: Final = 128
+WHOLE: Final = 0.99
 
 
 class Drill(NamedTuple):
@@ -42,13 +45,27 @@ class Drill(NamedTuple):
     front: Front
 
 
-class Goodput(NamedTuple):
-    """Pages in time a second: the peak of the climb, and the overload's worst and median second,
-    of which the first is left out."""
+class Rate(NamedTuple):
+    """Pages in time a second; `even` is how many it were at the processor's speed at the peak, as
+    far as it was measured."""
 
-    peak: int
-    worst: int
-    median: float
+    pages: float
+    even: float
+
+
+NONE: Final = Rate(0.0, 0.0)
+
+
+class Goodput(NamedTuple):
+    """The peak with every page at its best, that of the whole climb, the overload's median and
+    worst second, of which the first is left out; and what a loop that is always the same took at
+    the peak and under overload, at least and at most."""
+
+    best: Rate
+    peak: Rate
+    median: Rate
+    worst: Rate
+    loop_us: tuple[float, float, float]
 
 
 def plan_drill(usual: Phase, times: float, seconds: float, connections: int = CONNECTIONS) -> Drill:
@@ -63,31 +80,63 @@ def plan_drill(usual: Phase, times: float, seconds: float, connections: int = CO
 
 def goodput(result: Result) -> Goodput:
     """What was answered in time in a drill; zeros where it was ended before that."""
-    overload = result.fault
+    overload, seconds = result.fault, result.seconds
     assert overload is not None
-    under = _in_time(result.seconds, overload.at_s + 1, overload.end_s)
-    climb = _in_time(result.seconds, overload.end_s + CALM_S, float("inf"))
-    peak = max([*climb, *_in_time(result.seconds, 0, overload.at_s)], default=0)
-    return Goodput(peak, min(under, default=0), float(np.median(under)) if under else 0.0)
+    under = [s for s in seconds if overload.at_s + 1 <= s.at_s < overload.end_s]
+    climb = [s for s in seconds if not overload.at_s <= s.at_s < overload.end_s + CALM_S]
+    peak = max(climb, key=lambda second: second.in_time)
+
+    def rate(second: Second) -> Rate:
+        return Rate(second.in_time, second.in_time * _of(second.loop_us, peak.loop_us))
+
+    rates = [rate(second) for second in under] or [NONE]
+    loops_us = [second.loop_us for second in under] or [0.0]
+    return Goodput(
+        max((rate(second) for second in climb if _is_whole(second)), default=NONE),
+        rate(peak),
+        Rate(*np.median(rates, axis=0).tolist()),
+        Rate(*np.min(rates, axis=0).tolist()),
+        (peak.loop_us, min(loops_us), max(loops_us)),
+    )
 
 
 def draw_overload(result: Result) -> RenderableType:
     """The drill's own table."""
     good = goodput(result)
-    table = Table.grid(padding=(0, 3))
-    table.add_row("peak of the climb", f"{good.peak:,} pages in time a second")
-    table.add_row("under overload", f"{good.median:,.0f} at the median, {_of(good.median, good)}")
-    table.add_row("its worst second", f"{good.worst:,}, {_of(good.worst, good)}")
-    return Group(Text("Goodput", style="bold"), table)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("goodput")
+    for column in ("pages/s in time", "of the best pages' peak", "of the peak", "at its speed"):
+        table.add_column(column, justify="right")
+    for name, rate in (
+        ("peak with every page at its best", good.best),
+        ("peak of the climb", good.peak),
+        ("under overload, at the median", good.median),
+        ("its worst second", good.worst),
+    ):
+        shares = (
+            _of(rate.pages, good.best.pages),
+            _of(rate.pages, good.peak.pages),
+            _of(rate.even, good.peak.even),
+        )
+        table.add_row(name, f"{rate.pages:,.0f}", *(f"{share:.0%}" for share in shares))
+    at_peak, least, most = good.loop_us
+    words = (
+        f"At its speed: a loop that is always the same took {at_peak:.0f} us of the server's "
+        f"processor at the peak, {least:.0f} to {most:.0f} us under overload."
+    )
+    return Group(table, Text(words, style="dim"))
 
 
-def _of(value: float, good: Goodput) -> str:
-    return f"{value / max(good.peak, 1):.0%} of the peak"
+def _is_whole(second: Second) -> bool:
+    """Whether nearly all who asked were answered in time, and not by a cheaper step."""
+    asked = second.answered + second.failed
+    cheaper = second.degraded.get("popular", 0) + second.degraded.get("static", 0)
+    return second.in_time >= WHOLE * asked and cheaper <= (1 - WHOLE) * asked
+
+
+def _of(value: float, whole: float) -> float:
+    return value / whole if whole else 0.0
 
 
 def _scaled(usual: Phase, seconds: float, times: float) -> Phase:
     return Phase(seconds, usual.rate * times, usual.events * times, usual.stock_changes * times)
-
-
-def _in_time(seconds: Sequence[Second], begin_s: float, end_s: float) -> list[int]:
-    return [second.in_time for second in seconds if begin_s <= second.at_s < end_s]

@@ -27,6 +27,7 @@ from onhand.offline.simulation.load import EVENT_PREFIX, Orders
 from onhand.offline.simulation.plan import Phase, Shop
 from onhand.offline.simulation.score import STACKS, Clicked, Second, Total, Window
 from onhand.offline.simulation.without import Foresight
+from onhand.offline.simulation.yardstick import Yardstick
 
 __all__ = ["DIRECT", "Fault", "Front", "Result", "run_sale"]
 
@@ -261,7 +262,7 @@ def _play(
     orders: Orders, server: Server, fault: Fault | None, on_second: Callable[[Second], None]
 ) -> tuple[list[Second], Total]:
     seconds: list[Second] = []
-    with _Player(orders) as player:
+    with Yardstick() as yardstick, _Player(orders) as player:
         told = player.told()
         while True:
             try:
@@ -270,6 +271,7 @@ def _play(
                     return seconds, what
                 if what is None:
                     raise ServerError("the load ended by itself; its error stands above")
+                what.loop_us = yardstick.read_us()
                 seconds.append(what)
                 if fault is not None:
                     _switch(server, fault, what.at_s + 1)

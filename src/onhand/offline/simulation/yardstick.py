@@ -1,0 +1,61 @@
+"""How fast the server's processor is, second by second, whatever the server does with it.
+
+A virtual machine's processor is half as fast while its host gives the other half of a core to
+somebody else, and no count of the system's says so. So a short loop that is always the same is
+timed by the processor's own clock, on a processor that the load leaves to the server.
+"""
+
+import os
+import threading
+import time
+from statistics import fmean
+from types import TracebackType
+from typing import Final, Self
+
+__all__ = ["Yardstick"]
+
+_EVERY_S: Final = 0.01
+_TURNS: Final = 2_000
+"""About 0.1 ms: one part in a hundred of a processor."""
+
+
+class Yardstick:
+    """Measures from entering to leaving, on a thread of its own."""
+
+    def __init__(self) -> None:
+        self._took_us: list[float] = []
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="yardstick", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def read_us(self) -> float:
+        """What the loop took since this was asked last, the mean in microseconds; 0 where it had
+        no turn."""
+        took_us, self._took_us = self._took_us, []
+        return round(fmean(took_us), 1) if took_us else 0.0
+
+    def _run(self) -> None:
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])  # of this thread alone
+        while not self._over.wait(_EVERY_S):
+            began_ns = time.thread_time_ns()
+            _loop()
+            self._took_us.append((time.thread_time_ns() - began_ns) / 1e3)
+
+
+def _loop() -> int:
+    total = 0
+    for turn in range(_TURNS):
+        total += turn * turn & 255
+    return total
