@@ -1,6 +1,7 @@
 """The fault switchboard: what each fault does to its part, and that nobody comes by one."""
 
 import asyncio
+import os
 import signal
 from pathlib import Path
 
@@ -70,6 +71,30 @@ def test_a_disk_that_is_full_at_a_checkpoint_does_not_end_the_log(
     monkeypatch.setattr(log, "_checkpoint", checkpoint_full)
     assert log.append(events(0)) == 50
     assert log.append(events(1)) == 100
+    log.close()
+
+
+def test_what_waits_for_the_disk_lets_other_threads_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    calls: list[tuple[str, str]] = []
+
+    def watch(name: str) -> None:
+        real = getattr(os, name)
+
+        def call(descriptor: int, *rest: object) -> object:
+            calls.append((name, str(Path(f"/proc/self/fd/{descriptor}").readlink())))
+            return real(descriptor, *rest)
+
+        monkeypatch.setattr(disks.os, name, call)
+
+    disk = FaultyDisk()
+    log = SqliteLog(tmp_path / "log.db", disk.name)
+    watch("pwrite")
+    watch("fsync")
+    log.append(events(0))
+    assert calls[-1] == ("fsync", f"{tmp_path}/log.db-wal")
+    assert ("pwrite", f"{tmp_path}/log.db-wal") in calls
     log.close()
 
 
