@@ -164,8 +164,10 @@ def under_load(port: int, seconds: float) -> tuple[Load, Clicks]:
 
     with ThreadPoolExecutor(CLICKERS) as pool:
         clicking = [pool.submit(keep_clicking, seed) for seed in range(CLICKERS)]
-        load = wrk(port, seconds, PACED_CONNECTIONS, _PACE + _VISITORS)
-        ended.set()
+        try:
+            load = wrk(port, seconds, PACED_CONNECTIONS, _PACE + _VISITORS)
+        finally:
+            ended.set()
     clicks_per_s = sum(each.result() for each in clicking) / load.seconds
     return load, summary(clicks_per_s, took, since(before, port))
 
