@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 __all__ = ["Change", "Ids", "Mark", "Names", "Paths", "Rows", "Spelled", "Visitors"]
 
 _T = TypeVar("_T")
+_PARTS: Final = 128
 
 _encode = msgspec.json.Encoder().encode
 
@@ -33,12 +34,10 @@ class Change(NamedTuple):
 
 class Rows(MutableMapping[str, int]):
     """Rows by name, in many small dicts: the larger one is, the longer no page is answered while
-    it grows. A name is in the part that the lower bits of its hash say."""
-
-    MASK: Final = 127
+    it grows."""
 
     def __init__(self) -> None:
-        self.parts: list[dict[str, int]] = [{} for _ in range(self.MASK + 1)]
+        self._parts: list[dict[str, int]] = [{} for _ in range(_PARTS)]
 
     @overload
     def get(self, name: str, default: None = None) -> int | None: ...
@@ -46,22 +45,22 @@ class Rows(MutableMapping[str, int]):
     def get(self, name: str, default: int | _T) -> int | _T: ...
     def get(self, name: str, default: Any = None) -> Any:
         """Return the row of `name`."""
-        return self.parts[hash(name) & self.MASK].get(name, default)
+        return self._parts[hash(name) % _PARTS].get(name, default)
 
     def __getitem__(self, name: str) -> int:
-        return self.parts[hash(name) & self.MASK][name]
+        return self._parts[hash(name) % _PARTS][name]
 
     def __setitem__(self, name: str, row: int) -> None:
-        self.parts[hash(name) & self.MASK][name] = row
+        self._parts[hash(name) % _PARTS][name] = row
 
     def __delitem__(self, name: str) -> None:
-        del self.parts[hash(name) & self.MASK][name]
+        del self._parts[hash(name) % _PARTS][name]
 
     def __iter__(self) -> Iterator[str]:
-        return chain.from_iterable(self.parts)
+        return chain.from_iterable(self._parts)
 
     def __len__(self) -> int:
-        return sum(map(len, self.parts))
+        return sum(map(len, self._parts))
 
 
 class Names:
@@ -176,10 +175,7 @@ class Visitors(Names):
     def __init__(
         self, capacity: int, names: Iterable[str] = ("",), free: Iterable[int] = ()
     ) -> None:
-        rows = Rows()
-        super().__init__(names, rows)
-        self.parts = rows.parts
-        """Of the rows by name: see `Rows`."""
+        super().__init__(names, Rows())
         self.capacity = capacity
         self.departures = 0
         """How often visitors had to leave."""
