@@ -108,10 +108,10 @@ def draw_overload(result: Result) -> RenderableType:
     for column in ("pages/s in time", "of the best pages' peak", "of the peak", "at its speed"):
         table.add_column(column, justify="right")
     for name, rate in (
-        ("peak with every page at its best", good.best),
+        ("peak, pages at their best", good.best),
         ("peak of the climb", good.peak),
-        ("under overload, at the median", good.median),
-        ("its worst second", good.worst),
+        ("overload, at the median", good.median),
+        ("overload, worst second", good.worst),
     ):
         shares = (
             _of(rate.pages, good.best.pages),
