@@ -263,7 +263,13 @@ def warm_records() -> None:
             Signal("a", stock=2, price=1.5),
             *(
                 Event(
-                    kind, user="u", session="s", item=name, query="q", context=Context(country="GB")
+                    kind,
+                    user="u",
+                    session="s",
+                    item=name,
+                    query="q",
+                    id=f"{kind}-{name}",
+                    context=Context(country="GB"),
                 )
                 for kind in EVENT_TYPES
                 for name in ("a", "b")

@@ -1,5 +1,7 @@
 import logging
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -28,8 +30,43 @@ def test_which_addresses_only_this_machine_reaches(host: str, expected: bool) ->
     assert wiring.is_loopback(host) is expected
 
 
-def test_the_kernels_warm_up() -> None:
-    wiring.warm_kernels()
+FIRST_RECORDS_AND_PAGES = """
+import gc
+from numba.core.dispatcher import Dispatcher
+from onhand import wiring
+from onhand.contracts.records import Context, Event, Item, Signal
+from onhand.engine import Engine
+from onhand.log.memory import MemoryLog
+from onhand.state.state import Limits
+
+def compiled():
+    kernels = [each for each in gc.get_objects() if isinstance(each, Dispatcher)]
+    return {str(each.py_func): len(each.overloads) for each in kernels}
+
+wiring.warm_kernels()
+engine = Engine(MemoryLog(), limits=Limits(64, 64, 64))
+engine.load()
+before = compiled()
+context = Context(country="GB", device="mobile")
+items = [Item(f"i{n}", title=f"mug {n}", brand=f"b{n % 3}", price=2.5, stock=5) for n in range(40)]
+kinds = ("view", "click", "cart_add", "purchase")
+events = [
+    Event(kind, session=f"s{n % 3}", user="u", item=f"i{n}", id=f"{kind}{n}", context=context)
+    for n in range(40) for kind in kinds
+]
+engine.ingest([*items, *events, events[0], Signal("i3", flags=["hold"]), Signal("i4", stock=0)])
+for slot in ("home", "product", "cart"):
+    engine.recommend(slot, session="s1", item="i5", context=context)
+    engine.recommend(slot, exclude=["i7"], per_brand=1, variety=0.5, filter="price < 20")
+engine.similar("i9")
+print({name: count for name, count in compiled().items() if before.get(name) != count})
+"""
+
+
+def test_when_the_kernels_are_warm_the_first_records_and_pages_compile_none() -> None:
+    command = [sys.executable, "-c", FIRST_RECORDS_AND_PAGES]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.stdout == "{}\n", done.stderr
 
 
 def test_an_address_that_is_taken_is_an_os_error() -> None:
