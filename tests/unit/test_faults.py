@@ -1,6 +1,7 @@
 """The fault switchboard: what each fault does to its part, and that nobody comes by one."""
 
 import asyncio
+import errno
 import os
 import signal
 from pathlib import Path
@@ -18,7 +19,7 @@ from onhand.log import faults as disks
 from onhand.log import sqlite
 from onhand.log.faults import FaultyDisk
 from onhand.log.memory import MemoryLog
-from onhand.log.port import LogFull
+from onhand.log.port import LogFailed, LogFull
 from onhand.log.sqlite import SqliteLog, SqliteReader
 from onhand.ranking.model import Linear
 from onhand.serving.app import App
@@ -74,7 +75,7 @@ def test_a_disk_that_is_full_at_a_checkpoint_does_not_end_the_log(
     log.close()
 
 
-def test_what_waits_for_the_disk_lets_other_threads_go_on(
+def test_files_are_written_and_synced_by_calls_that_let_the_interpreter_go(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     calls: list[tuple[str, str]] = []
@@ -91,10 +92,40 @@ def test_what_waits_for_the_disk_lets_other_threads_go_on(
     disk = FaultyDisk()
     log = SqliteLog(tmp_path / "log.db", disk.name)
     watch("pwrite")
-    watch("fsync")
+    watch("fdatasync")
     log.append(events(0))
-    assert calls[-1] == ("fsync", f"{tmp_path}/log.db-wal")
+    assert calls[-1] == ("fdatasync", f"{tmp_path}/log.db-wal")
     assert ("pwrite", f"{tmp_path}/log.db-wal") in calls
+    log.close()
+
+
+@pytest.mark.parametrize(
+    ("call", "code", "refusal"),
+    [
+        ("fdatasync", errno.EIO, LogFailed),
+        ("pwrite", errno.EIO, LogFailed),
+        ("pwrite", errno.ENOSPC, LogFull),
+    ],
+)
+def test_an_error_of_the_real_disk_is_what_it_is_without_the_layer(
+    call: str, code: int, refusal: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    disk = FaultyDisk()
+    log = SqliteLog(tmp_path / "log.db", disk.name)
+    log.append(events(0))
+
+    def fail(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    with monkeypatch.context() as broken:
+        broken.setattr(disks.os, call, fail)
+        with pytest.raises(refusal):
+            log.append(events(1))
+    if refusal is LogFull:
+        assert log.append(events(1)) == 100
+    else:
+        with pytest.raises(refusal):
+            log.append(events(1))
     log.close()
 
 

@@ -227,28 +227,47 @@ def test_the_queueing_delay_is_the_shortest_round_of_late():
     assert monitor.delay_s == 0.0, "nothing has come for a while"
 
 
-def test_pages_are_in_a_hurry_until_the_delay_has_been_short_for_a_while(
+class Rounds:
+    """A monitor whose clock is moved by hand."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now_s = 100.0
+        monkeypatch.setattr("onhand.serving.loop.perf_counter", lambda: self.now_s)
+        self.monitor = LoopMonitor()
+
+    def play(self, each_s: float, for_s: float) -> bool:
+        """Have rounds of requests for so long; return whether pages are in a hurry then."""
+
+        async def play() -> bool:
+            end_s = self.now_s + for_s
+            while self.now_s < end_s:
+                self.monitor.begin_round()
+                self.now_s += each_s
+                await asyncio.sleep(0)
+            return self.monitor.hurries
+
+        return asyncio.run(play())
+
+
+def test_pages_are_in_a_hurry_until_the_delay_has_been_short_for_a_second(
     monkeypatch: pytest.MonkeyPatch,
 ):
-    monkeypatch.setattr("onhand.serving.loop._HURRY_S", 0.4)
-    monitor = LoopMonitor()
+    rounds = Rounds(monkeypatch)
+    assert not rounds.play(0.004, 2.0), "5 ms are too long"
+    assert rounds.play(0.006, 0.3)
+    assert rounds.play(0.003, 2.0), "and then half of that"
+    assert rounds.play(0.001, 0.9)
+    assert not rounds.play(0.001, 0.3)
+    assert rounds.play(0.35, 2.0), "however long a round takes"
+    rounds.now_s += 1.1
+    assert not rounds.monitor.hurries, "nobody has asked for a while"
 
-    async def rounds(each_s: float, for_s: float) -> bool:
-        end_s = perf_counter() + for_s
-        while perf_counter() < end_s:
-            monitor.begin_round()
-            finish(work(1, each_s))
-            await asyncio.sleep(0)
-        return monitor.hurries
 
-    assert not asyncio.run(rounds(0.003, 0.3)), "5 ms are too long"
-    assert asyncio.run(rounds(0.007, 0.3))
-    assert asyncio.run(rounds(0.003, 0.6)), "and then half of that"
-    assert asyncio.run(rounds(0.0001, 0.2))
-    assert not asyncio.run(rounds(0.0001, 0.5))
-    assert asyncio.run(rounds(0.007, 0.3))
-    asyncio.run(asyncio.sleep(0.5))
-    assert not monitor.hurries, "nobody has asked for a while"
+def test_long_rounds_that_are_far_apart_are_no_queue(monkeypatch: pytest.MonkeyPatch):
+    rounds = Rounds(monkeypatch)
+    for _ in range(4):
+        assert not rounds.play(0.02, 0.02)
+        rounds.now_s += 1.0
 
 
 def test_between_the_steps_of_a_group_pages_are_answered_as_of_each_offset():

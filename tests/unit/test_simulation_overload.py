@@ -1,14 +1,17 @@
 """The overload drill: its phases, and how its goodput is judged."""
 
+from io import StringIO
 from time import process_time, sleep
 
 import pytest
+from rich.console import Console
 
 from onhand.offline.simulation.overload import (
     BEFORE_S,
     CALM_S,
     CLIMB,
     STEP_S,
+    draw_overload,
     goodput,
     plan_drill,
 )
@@ -79,6 +82,30 @@ def test_a_second_on_a_slower_processor_counts_for_more_at_the_peaks_speed():
     assert good.peak == (2000, 2000)
     assert good.worst == (1000, 1500)
     assert good.loop_us == (100.0, 100.0, 150.0)
+
+
+def test_a_second_without_a_reading_counts_as_it_is():
+    seconds = played([*CALM, 50, 1900, 1000, 1800, *AGAIN, *CLIMBED])
+    (blind,) = [second for second in seconds if second.in_time == 1000 and second.at_s == 10]
+    blind.loop_us = 0.0
+    good = goodput(drilled(seconds))
+    assert good.worst == (1000, 1000)
+    assert good.loop_us == (100.0, 100.0, 100.0)
+
+
+def test_the_table_says_how_much_of_each_peak_is_left():
+    seconds = played([*CALM, 50, 1900, 1600, 1800, *AGAIN, *CLIMBED])
+    (peak,) = [second for second in seconds if second.in_time == 2000]
+    peak.failed = 100
+    console = Console(width=100, record=True, file=StringIO())
+    console.print(draw_overload(drilled(seconds)))
+    rows = {" ".join(line.split()) for line in console.export_text().splitlines()}
+    assert rows > {
+        "peak, pages at their best 1,800 100% 90% 90%",
+        "peak of the climb 2,000 111% 100% 100%",
+        "overload, at the median 1,800 100% 90% 90%",
+        "overload, worst second 1,600 89% 80% 80%",
+    }
 
 
 def test_a_drill_that_was_ended_early_has_no_goodput_under_overload():

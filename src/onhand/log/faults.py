@@ -1,17 +1,20 @@
 """A disk that can be made slow or full while the server runs: an SQLite file layer for drills.
 
 It lies over the real one and breaks it on demand: every fsync takes half a second, or every write
-finds the disk full. Nothing else is changed, so what a drill shows is what SQLite and the stores
-do about it.
+finds the disk full. Nothing else is changed, but that the folder of a new file is not synced: what
+a drill shows is what SQLite and the stores do about it.
 
 A file is written and synced by calls of Python's own, which let other threads have the interpreter
 meanwhile, as SQLite does without this layer. apsw's calls to the layer beneath keep it: where the
 host's disk took 0.8 s for an fsync, no page was answered for as long.
 """
 
+import errno
 import itertools
 import os
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -59,7 +62,8 @@ class _File(apsw.VFSFile):
         super().__init__(_BASE, name, flags)  # type: ignore[arg-type]
         self._disk = disk
         path = name.filename() if isinstance(name, apsw.URIFilename) else name
-        self._descriptor = None if path is None else disk.descriptor(path)
+        with _as_sqlite_says():
+            self._descriptor = None if path is None else disk.descriptor(path)
 
     def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802
         """Write, or find the disk full."""
@@ -67,8 +71,10 @@ class _File(apsw.VFSFile):
             raise apsw.FullError("the disk is full, for a drill")
         if self._descriptor is None:
             super().xWrite(data, offset)
-        elif os.pwrite(self._descriptor, data, offset) < len(data):
-            raise apsw.FullError("the disk took a part only")
+            return
+        with _as_sqlite_says():
+            if os.pwrite(self._descriptor, data, offset) < len(data):
+                raise apsw.FullError("the disk took a part only")
 
     def xSync(self, flags: int) -> None:  # noqa: N802
         """Sync, slowly on a slow disk."""
@@ -76,5 +82,16 @@ class _File(apsw.VFSFile):
             time.sleep(SLOW_S)
         if self._descriptor is None:
             super().xSync(flags)
-        else:
-            os.fsync(self._descriptor)
+            return
+        with _as_sqlite_says():
+            os.fdatasync(self._descriptor)
+
+
+@contextmanager
+def _as_sqlite_says() -> Generator[None]:
+    """Raise what the system says of a file as SQLite does."""
+    try:
+        yield
+    except OSError as error:
+        kind = apsw.FullError if error.errno == errno.ENOSPC else apsw.IOError
+        raise kind(str(error)) from error

@@ -48,7 +48,7 @@ _SHORT_GROUP: Final = 100
 """Records after which a group closes while pages take the cheaper step: it has a tenth of the
 loop's time then, and signals that come meanwhile wait for its end."""
 _PATIENCE: Final = 2
-"""How many times as long a checkpoint waits while records are refused."""
+"""How many times as long a checkpoint waits while pages take the cheaper step."""
 _LOWEST: Final = 19
 """A thread's priority, as `nice` counts."""
 

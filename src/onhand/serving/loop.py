@@ -41,13 +41,15 @@ _REST_S: Final = 0.003
 """How long after a stretch requests that come have all of the loop, unless it finds none before."""
 _WINDOW_S: Final = 60.0
 _INTERVAL_S: Final = 0.1
+_OLD_S: Final = 0.3
+"""What was measured so long ago says nothing of now."""
 SCORING_DELAY_S: Final = 0.001
 """Queueing delay from which no lists are made."""
 _PAGE_DELAY_S: Final = 0.005
 """Queueing delay from which pages take the cheaper step of the ladder: CoDel's target."""
 _HURRY_S: Final = 1.0
 """They take it until the delay has been under half of that for so long. Cheaper pages make it
-shorter: when the better ones came back with that, half of the pages of an overload were such."""
+shorter: when the better ones came back with that, a third of the pages of an overload were such."""
 INGEST_DELAY_S: Final = 0.01
 """Queueing delay from which records are refused."""
 
@@ -83,7 +85,7 @@ class LoopMonitor:
     @property
     def delay_s(self) -> float:
         """The queueing delay of late."""
-        is_old = perf_counter() - self._interval_began_s > 3 * _INTERVAL_S
+        is_old = perf_counter() - self._interval_began_s > _OLD_S
         return 0.0 if is_old else self._delay_s
 
     @property
@@ -114,15 +116,16 @@ class LoopMonitor:
             self._polling = False
 
     def _end_round(self) -> None:
-        now_s = perf_counter()
-        took_s = now_s - self._round_began_s
+        began_s, now_s = self._round_began_s, perf_counter()
+        took_s = now_s - began_s
         self._round_began_s, self._round_ended_s = 0.0, now_s
         self.rounds.observe(took_s)
         if took_s < self._shortest_s:
             self._shortest_s = took_s
         if now_s - self._interval_began_s > _INTERVAL_S:
+            is_old = began_s - self._interval_began_s > _OLD_S
             self._delay_s, self._shortest_s, self._interval_began_s = (
-                self._shortest_s,
+                0.0 if is_old else self._shortest_s,
                 took_s,
                 now_s,
             )

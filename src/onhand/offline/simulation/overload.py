@@ -46,8 +46,8 @@ class Drill(NamedTuple):
 
 
 class Rate(NamedTuple):
-    """Pages in time a second; `even` is how many it were at the processor's speed at the peak, as
-    far as it was measured."""
+    """Pages in time a second; `even` is how many they would be at the processor's speed at the
+    peak, where both were measured."""
 
     pages: float
     even: float
@@ -87,15 +87,16 @@ def goodput(result: Result) -> Goodput:
     peak = max(climb, key=lambda second: second.in_time)
 
     def rate(second: Second) -> Rate:
-        return Rate(second.in_time, second.in_time * _of(second.loop_us, peak.loop_us))
+        slower = _of(second.loop_us, peak.loop_us) or 1.0
+        return Rate(second.in_time, second.in_time * slower)
 
     rates = [rate(second) for second in under] or [NONE]
-    loops_us = [second.loop_us for second in under] or [0.0]
+    loops_us = [second.loop_us for second in under if second.loop_us] or [0.0]
     return Goodput(
         max((rate(second) for second in climb if _is_whole(second)), default=NONE),
         rate(peak),
         Rate(*np.median(rates, axis=0).tolist()),
-        Rate(*np.min(rates, axis=0).tolist()),
+        min(rates),
         (peak.loop_us, min(loops_us), max(loops_us)),
     )
 
@@ -128,7 +129,8 @@ def draw_overload(result: Result) -> RenderableType:
 
 
 def _is_whole(second: Second) -> bool:
-    """Whether nearly all who asked were answered in time, and not by a cheaper step."""
+    """Whether nearly all who asked were answered in time, and not by a cheaper step; one from an
+    older list is as dear."""
     asked = second.answered + second.failed
     cheaper = second.degraded.get("popular", 0) + second.degraded.get("static", 0)
     return second.in_time >= WHOLE * asked and cheaper <= (1 - WHOLE) * asked
