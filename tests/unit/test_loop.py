@@ -84,9 +84,7 @@ def test_requests_go_before_steps_for_a_while(asked: bool):
     assert (rests_s[len(rests_s) // 2] > 0.003) == asked
 
 
-def test_a_checkpoint_waits_while_pages_are_in_a_hurry(
-    monkeypatch: pytest.MonkeyPatch,
-):
+def test_a_checkpoint_waits_while_pages_are_in_a_hurry(monkeypatch: pytest.MonkeyPatch):
     engine = Engine(MemoryLog(), limits=LIMITS)
     engine.load()
     settings, monitor = Settings(checkpoint_records=2), LoopMonitor()

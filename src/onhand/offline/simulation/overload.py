@@ -58,8 +58,9 @@ NONE: Final = Rate(0.0, 0.0)
 
 class Goodput(NamedTuple):
     """The peak with every page at its best, that of the whole climb, the overload's median and
-    worst second, of which the first is left out; and what a loop that is always the same took at
-    the peak and under overload, at least and at most."""
+    worst, of which the first second is left out: the worst by pages and the worst at the peak's
+    speed may be two seconds. And what a loop that is always the same took at the peak and under
+    overload, at least and at most."""
 
     best: Rate
     peak: Rate
@@ -96,7 +97,7 @@ def goodput(result: Result) -> Goodput:
         max((rate(second) for second in climb if _is_whole(second)), default=NONE),
         rate(peak),
         Rate(*np.median(rates, axis=0).tolist()),
-        min(rates),
+        Rate(*np.min(rates, axis=0).tolist()),
         (peak.loop_us, min(loops_us), max(loops_us)),
     )
 
@@ -112,7 +113,7 @@ def draw_overload(result: Result) -> RenderableType:
         ("peak, pages at their best", good.best),
         ("peak of the climb", good.peak),
         ("overload, at the median", good.median),
-        ("overload, worst second", good.worst),
+        ("overload, at worst", good.worst),
     ):
         shares = (
             _of(rate.pages, good.best.pages),

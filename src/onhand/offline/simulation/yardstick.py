@@ -9,7 +9,6 @@ import os
 import threading
 import time
 from statistics import fmean
-from types import TracebackType
 from typing import Final, Self
 
 __all__ = ["Yardstick"]
@@ -31,12 +30,7 @@ class Yardstick:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._over.set()
         self._thread.join()
 
