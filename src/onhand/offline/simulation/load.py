@@ -276,8 +276,9 @@ class Load:
         self._clicks: list[tuple[float, int, int, int, Shown, str]] = []
         self._to_click = 0
         self._all_clicked: list[Clicked] = []
-        self._events: list[_Event] = []
+        self._events: deque[_Event] = deque()
         self._again: list[tuple[float, list[_Event]]] = []
+        self._outside = 0
         self._sent_changes: list[Change] = []
         self._changes_from_s = 0.0
         self._acknowledged = bytearray()
@@ -381,10 +382,12 @@ class Load:
                 self._all_clicked.append(Clicked(decision, position, self._last_offset))
                 self._happen("click", visitor, clicked)
         while self._again and self._again[0][0] <= now_s:
-            self._events += heappop(self._again)[1]
+            refused = heappop(self._again)[1]
+            self._outside -= len(refused)
+            self._events += refused
         while self._events and self._lines.free(of_page=False):
-            batch, self._events = self._events[:BATCH], self._events[BATCH:]
-            self._send_events(batch, now_s)
+            count = min(len(self._events), BATCH)
+            self._send_events([self._events.popleft() for _ in range(count)], now_s)
         if not self._sent_changes and now_s >= self._changes_from_s:
             self._lines.look_into_all()
             self._send_changes(self._due_changes(now_s), now_s)
@@ -407,7 +410,8 @@ class Load:
         def answered(heard: Heard) -> None:
             heard_s = heard.at_s - self._zero_s
             if self._is_put_off(heard.status, len(batch)):
-                if self._outside() < WAITING_RECORDS:
+                if self._outside < WAITING_RECORDS:
+                    self._outside += len(batch)
                     heappush(self._again, (heard_s + heard.retry_s, batch))
                 return
             report = self._report(heard)
@@ -489,13 +493,9 @@ class Load:
     def _fail(self, error: str) -> None:
         self._error = self._error or error
 
-    def _outside(self) -> int:
-        """How many events wait to be sent again."""
-        return sum(len(waiting) for _, waiting in self._again)
-
     def _end_second(self, now_s: float, tell: Callable[[Struct], None]) -> None:
         self._lines.give_up(now_s)
-        self._score.second.outside = self._outside()
+        self._score.second.outside = self._outside
         tell(self._score.close_second())
 
     def _drain(self, until_s: float) -> None:
