@@ -246,23 +246,58 @@ class Rounds:
 
         return asyncio.run(play())
 
+    def cheaper(self) -> list[bool]:
+        """Which of a hundred pages take the cheaper step."""
+        return [self.monitor.takes_cheaper() for _ in range(100)]
 
-def test_pages_are_in_a_hurry_until_the_delay_has_been_short_for_a_second(
-    monkeypatch: pytest.MonkeyPatch,
-):
-    rounds = Rounds(monkeypatch)
-    assert not rounds.play(0.004, 2.0), "5 ms are too long"
+
+@pytest.fixture
+def rounds(monkeypatch: pytest.MonkeyPatch) -> Rounds:
+    return Rounds(monkeypatch)
+
+
+def test_pages_are_at_their_best_until_the_queueing_delay_is_long(rounds: Rounds):
+    assert not rounds.play(0.004, 2.0)
+    assert not any(rounds.cheaper())
     assert rounds.play(0.006, 0.3)
-    assert rounds.play(0.003, 2.0), "and then half of that"
-    assert rounds.play(0.001, 0.9)
-    assert not rounds.play(0.001, 0.3)
+    assert 0 < sum(rounds.cheaper()) < 100
+
+
+def test_a_long_queue_leaves_no_page_at_its_best(rounds: Rounds):
+    assert rounds.play(0.06, 0.5)
+    assert all(rounds.cheaper())
+    assert rounds.play(0.003, 2.0), "half the delay is still too long then"
+    assert all(rounds.cheaper())
     assert rounds.play(0.35, 2.0), "however long a round takes"
-    rounds.now_s += 1.1
-    assert not rounds.monitor.hurries, "nobody has asked for a while"
+    assert all(rounds.cheaper())
 
 
-def test_long_rounds_that_are_far_apart_are_no_queue(monkeypatch: pytest.MonkeyPatch):
-    rounds = Rounds(monkeypatch)
+def test_pages_are_at_their_best_again_two_seconds_after_a_queue(rounds: Rounds):
+    rounds.play(0.06, 0.5)
+    shares = [rounds.play(0.001, 0.4) and sum(rounds.cheaper()) for _ in range(5)]
+    assert shares == sorted(shares, reverse=True)
+    assert shares[0] >= 96, "few at first, or the queue would be back"
+    assert shares[-1] == 0
+    assert not any(rounds.cheaper())
+
+
+def test_pages_at_their_best_are_spread_among_the_cheaper_ones(rounds: Rounds):
+    rounds.play(0.06, 0.5)
+    while sum(cheaper := rounds.cheaper()) > 75:
+        rounds.play(0.001, 0.1)
+    best = [number for number, each in enumerate(cheaper) if not each]
+    assert {behind - before for before, behind in pairwise(best)} <= {2, 3, 4}
+
+
+def test_when_nobody_has_asked_for_a_while_there_is_no_queue(rounds: Rounds):
+    assert rounds.play(0.06, 0.5)
+    rounds.now_s += 0.4
+    assert not rounds.monitor.hurries
+    assert not rounds.play(0.001, 0.2)
+    assert not any(rounds.cheaper())
+
+
+def test_long_rounds_that_are_far_apart_are_no_queue(rounds: Rounds):
     for _ in range(4):
         assert not rounds.play(0.02, 0.02)
         rounds.now_s += 1.0

@@ -249,7 +249,7 @@ def test_more_than_can_be_done_is_refused_writes_first_and_pages_get_the_cheaper
 ) -> None:
     async def test(site: Site) -> None:
         monkeypatch.setattr(LoopMonitor, "delay_s", 0.03)
-        monkeypatch.setattr(LoopMonitor, "hurries", True)
+        monkeypatch.setattr(LoopMonitor, "takes_cheaper", lambda _: True)
         answers = [await site.post(VIEW) for _ in range(3)]
         assert all(is_problem(answer, 503, "overloaded") for answer in answers)
         assert [answer.headers["retry-after"] for answer in answers] == ["1", "2", "3"]
@@ -263,7 +263,7 @@ def test_more_than_can_be_done_is_refused_writes_first_and_pages_get_the_cheaper
         assert 'onhand_overload_total{kind="writes"} 3.0' in metrics
         assert 'onhand_degraded_total{reason="overload",step="popular"} 1.0' in metrics
         monkeypatch.setattr(LoopMonitor, "delay_s", 0.0)
-        monkeypatch.setattr(LoopMonitor, "hurries", False)
+        monkeypatch.setattr(LoopMonitor, "takes_cheaper", lambda _: False)
         assert (await site.post(VIEW)).status_code == 202
         assert (await site.page()).json()["degraded"] is None
 

@@ -110,7 +110,7 @@ class HotRoutes:
             request,
             self._service.now_ms(),
             monitor.waited_s * 1000,
-            monitor.hurries,
+            monitor.takes_cheaper(),
         )
         self._metrics.decisions[decided.tier, decided.degraded] += 1
         return decided.json

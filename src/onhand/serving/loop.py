@@ -14,6 +14,10 @@ when even the shortest is long there is more to do than can be done (after CoDel
 Jacobson, "Controlling queue delay", 2012). What is missed least gives way first: lists made behind
 the page, then the better pages, then taking records other than signals.
 
+Of pages as many are at their best as there is time for: a dimmer (after C. Klein and others,
+"Brownout: building more robust cloud applications", 2014) goes down while the delay is long and up
+while it is short.
+
 A loop that waits for sockets lets its processor sleep, and that of a virtual machine may wake late.
 So the loop can poll for a while after each request before it waits.
 """
@@ -46,10 +50,13 @@ _OLD_S: Final = 0.3
 SCORING_DELAY_S: Final = 0.001
 """Queueing delay from which no lists are made."""
 _PAGE_DELAY_S: Final = 0.005
-"""Queueing delay from which pages take the cheaper step of the ladder: CoDel's target."""
-_HURRY_S: Final = 1.0
-"""They take it until the delay has been under half of that for so long. Cheaper pages make it
-shorter: when the better ones came back with that, a third of the pages of an overload were such."""
+"""Queueing delay from which pages take the cheaper step of the ladder: CoDel's target. While some
+take it, half of that."""
+_LEAST: Final = 0.01
+"""The smallest share of pages at their best, but for none."""
+_GROWTH: Final = 4 / 3
+"""Of that share, in each interval without a queue: from none to all of them in 1.8 s. All at once
+would bring the queue back, which cheaper pages had made short."""
 INGEST_DELAY_S: Final = 0.01
 """Queueing delay from which records are refused."""
 
@@ -78,20 +85,28 @@ class LoopMonitor:
         self._interval_began_s = 0.0
         self._shortest_s = 0.0
         self._delay_s = 0.0
-        self._hurry_until_s = 0.0
+        self._dimmer = 1.0
+        self._owed = 0.0
         self._under_way: deque[_Under] = deque()
         self._stretch_ends_s = 0.0
 
     @property
     def delay_s(self) -> float:
         """The queueing delay of late."""
-        is_old = perf_counter() - self._interval_began_s > _OLD_S
-        return 0.0 if is_old else self._delay_s
+        return 0.0 if self._is_old() else self._delay_s
 
     @property
     def hurries(self) -> bool:
-        """Whether pages take the cheaper step of the ladder."""
-        return perf_counter() < self._hurry_until_s
+        """Whether pages take the cheaper step of the ladder, all or some."""
+        return self._dimmer < 1.0 and not self._is_old()
+
+    def takes_cheaper(self) -> bool:
+        """Whether this page does: those at their best are spread evenly among the others."""
+        self._owed += self._dimmer
+        if self._owed < 1.0:
+            return True
+        self._owed -= 1.0
+        return False
 
     @property
     def waited_s(self) -> float:
@@ -129,8 +144,23 @@ class LoopMonitor:
                 took_s,
                 now_s,
             )
-            if self._delay_s > (_PAGE_DELAY_S / 2 if self.hurries else _PAGE_DELAY_S):
-                self._hurry_until_s = now_s + _HURRY_S
+            self._dim(is_old)
+
+    def _dim(self, is_old: bool) -> None:
+        """Adapt the share of pages at their best to the queueing delay."""
+        if is_old:
+            self._dimmer = 1.0
+            return
+        allowed_s = _PAGE_DELAY_S if self._dimmer == 1.0 else _PAGE_DELAY_S / 2
+        if self._delay_s <= allowed_s:
+            self._dimmer = min(max(self._dimmer * _GROWTH, _LEAST), 1.0)
+        else:
+            self._dimmer *= min(allowed_s / self._delay_s, 0.5)
+            if self._dimmer < _LEAST:
+                self._dimmer = 0.0
+
+    def _is_old(self) -> bool:
+        return perf_counter() - self._interval_began_s > _OLD_S
 
     def note(self, work: str, seconds: float) -> None:
         """Count a stretch of some `work`."""
