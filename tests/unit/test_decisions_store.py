@@ -1,5 +1,6 @@
 """The store of decision records: it never waits, stays in its bounds, tells what it lost."""
 
+import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -145,6 +146,14 @@ def test_a_failing_disk_is_counted_told_once_and_survived(
     assert again.get("run-9") == b"y"
     assert again.get("run-0") is None
     again.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have no policies there")
+def test_storing_does_not_interrupt_answers(store: DecisionStore) -> None:
+    store.put("run-1", b"a record")
+    wait_until_stored(store)
+    (thread,) = [each for each in threading.enumerate() if each.name == "decisions"]
+    assert os.sched_getscheduler(thread.native_id or 0) == os.SCHED_BATCH
 
 
 def test_read_by_many_threads_while_written(store: DecisionStore) -> None:

@@ -3,6 +3,8 @@
 import asyncio
 import json
 import logging
+import os
+import sys
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -240,6 +242,21 @@ def test_one_body_is_decoded_after_the_other_and_signals_at_once(
         signal = site.client.post("/v1/signals", json=[{"item": "a", "stock": 5}])
         assert (await signal).status_code == (await event).status_code == 202
         assert max(most) == 2
+
+    run(test)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have no policies there")
+def test_threads_behind_the_page_do_not_interrupt_the_one_that_answers_it() -> None:
+    async def test(site: Site) -> None:
+        assert (await site.post(VIEW)).status_code == 202
+        await asyncio.to_thread(threading.get_native_id)
+        policies = {
+            thread.name.partition("_")[0]: os.sched_getscheduler(thread.native_id or 0)
+            for thread in threading.enumerate()
+        }
+        assert policies["commit"] == policies["behind"] == os.SCHED_BATCH
+        assert os.sched_getscheduler(0) == os.SCHED_OTHER
 
     run(test)
 

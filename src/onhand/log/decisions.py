@@ -35,6 +35,7 @@ import apsw
 import msgspec
 
 from onhand.contracts.errors import Unavailable
+from onhand.priority import interrupt_nobody
 
 __all__ = ["DecisionStore", "read_decision", "read_decisions"]
 
@@ -147,6 +148,7 @@ class DecisionStore:
         self._writer.close()
 
     def _run(self) -> None:
+        interrupt_nobody()
         while not self._closing.wait(_GATHER_SECONDS):
             self._store_queued()
         self._store_queued()

@@ -14,9 +14,6 @@ the others. A request is answered after its records are durable and applied, nev
 import asyncio
 import gc
 import logging
-import os
-import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -29,6 +26,7 @@ from onhand.contracts.answers import IngestReport
 from onhand.contracts.errors import OnhandError, Overloaded, Unavailable
 from onhand.contracts.records import Record
 from onhand.engine import Engine
+from onhand.priority import give_way, interrupt_nobody
 from onhand.serving.loop import LoopMonitor
 from onhand.serving.metrics import Metrics
 from onhand.settings import Settings
@@ -49,8 +47,6 @@ _SHORT_GROUP: Final = 100
 loop's time then, and signals that come meanwhile wait for its end."""
 _PATIENCE: Final = 2
 """How many times as long a checkpoint waits while pages take the cheaper step."""
-_LOWEST: Final = 19
-"""A thread's priority, as `nice` counts."""
 
 
 class _Waiting(NamedTuple):
@@ -87,8 +83,8 @@ class Committer:
         self._wake = asyncio.Event()
         self._closing = False
         self._broken: Unavailable | None = None
-        self._disk = ThreadPoolExecutor(1, thread_name_prefix="commit")
-        self._aside = ThreadPoolExecutor(1, thread_name_prefix="checkpoint", initializer=_give_way)
+        self._disk = ThreadPoolExecutor(1, "commit", interrupt_nobody)
+        self._aside = ThreadPoolExecutor(1, "checkpoint", give_way)
         self._saving: asyncio.Task[None] | None = None
         self._room: asyncio.Future[Arrays] | None = None
         self._saved_offset = 0
@@ -275,13 +271,6 @@ class Committer:
                 _log.info("checkpoint saved at offset %d", offset)
 
         self._saving = asyncio.create_task(save())
-
-
-def _give_way() -> None:
-    """Let other threads have the processor first, where the system can tell threads apart: a
-    server that is asked for more than it can do answers pages with all that it has."""
-    if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOWEST)
 
 
 def _refuse(group: list[_Waiting], error: Exception) -> None:

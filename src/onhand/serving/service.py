@@ -8,6 +8,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, Final
 
@@ -24,6 +25,7 @@ from onhand.contracts.letters import DeadLetter, LetterFilter, RetryReport, lett
 from onhand.contracts.records import Control, Record
 from onhand.engine import Engine
 from onhand.log.dead_letters import RAW_BYTES, DeadLetterStore
+from onhand.priority import interrupt_nobody
 from onhand.serving.appointments import Appointments
 from onhand.serving.body import Body
 from onhand.serving.committer import Committer
@@ -145,6 +147,8 @@ class Service:
 
     def start(self) -> None:
         """Begin to load the log, then to write. Returns at once."""
+        behind = ThreadPoolExecutor(thread_name_prefix="behind", initializer=interrupt_nobody)
+        asyncio.get_running_loop().set_default_executor(behind)
         self._tasks = [
             asyncio.create_task(self._load_and_write(), name="writer"),
             asyncio.create_task(self._measure_lag(), name="lag"),
