@@ -2,16 +2,18 @@
 
     calm at the usual rate · overload · calm again · a climb, to find what the server can do
 
-*Goodput* is pages answered within the deadline, a second. Its *peak* is the best second of the
-climb, in which everything grows alike: pages, events, stock. The climb goes on behind the load at
-which pages become cheaper, so there are two: the peak of all, and that with every page at its best.
-A server that is good at overload goes on at its peak, and turns the rest away; a bad one answers
+*Goodput* is pages answered within the deadline, a second. Its *peak* is the best step of the climb,
+in which everything grows alike: pages, events, stock. The climb goes on behind the load at which
+pages become cheaper, so there are two: the peak of all, and that with every page at its best. A
+server that is good at overload goes on at its peak, and turns the rest away; a bad one answers
 everybody too late.
 
 Pages come as through a load balancer: over a fixed number of connections, and whoever finds none
 free is turned away there.
 """
 
+from collections.abc import Sequence
+from statistics import fmean
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -29,8 +31,8 @@ __all__ = ["CONNECTIONS", "Drill", "draw_overload", "goodput", "plan_drill"]
 BEFORE_S: Final = 8.0
 CALM_S: Final = 40.0
 """After the overload: time to recover, and to take what was refused."""
-STEP_S: Final = 2.0
-CLIMB: Final = (1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 7.0, 8.0)
+STEP_S: Final = 3.0
+CLIMB: Final = (1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 7.0, 8.0, 10.0)
 """Times the usual rate."""
 CONNECTIONS: Final = 128
 WHOLE: Final = 0.99
@@ -54,6 +56,7 @@ class Rate(NamedTuple):
 
 
 NONE: Final = Rate(0.0, 0.0)
+_NO_SECOND: Final = Second(0)
 
 
 class Goodput(NamedTuple):
@@ -80,25 +83,28 @@ def plan_drill(usual: Phase, times: float, seconds: float, connections: int = CO
 
 
 def goodput(result: Result) -> Goodput:
-    """What was answered in time in a drill; zeros where it was ended before that."""
+    """What was answered in time in a drill; zeros of what was not reached."""
     overload, seconds = result.fault, result.seconds
     assert overload is not None
-    under = [s for s in seconds if overload.at_s + 1 <= s.at_s < overload.end_s]
-    climb = [s for s in seconds if not overload.at_s <= s.at_s < overload.end_s + CALM_S]
-    peak = max(climb, key=lambda second: second.in_time)
+    under = [s for s in seconds if overload.at_s + 1 <= s.at_s < overload.end_s] or [_NO_SECOND]
+    climb = [s for s in seconds if s.at_s >= overload.end_s + CALM_S]
+    length = int(STEP_S)
+    steps = [climb[i : i + length] for i in range(0, len(climb), length)] or [[_NO_SECOND]]
+    peak = max(steps, key=_pages)
+    peak_us = _loop_us(peak)
 
-    def rate(second: Second) -> Rate:
-        slower = _of(second.loop_us, peak.loop_us) or 1.0
-        return Rate(second.in_time, second.in_time * slower)
+    def rate(*step: Second) -> Rate:
+        pages = _pages(step)
+        return Rate(pages, pages * (_of(_loop_us(step), peak_us) or 1.0))
 
-    rates = [rate(second) for second in under] or [NONE]
+    rates = [rate(second) for second in under]
     loops_us = [second.loop_us for second in under if second.loop_us] or [0.0]
     return Goodput(
-        max((rate(second) for second in climb if _is_whole(second)), default=NONE),
-        rate(peak),
+        max((rate(*step) for step in steps if all(map(_is_whole, step))), default=NONE),
+        rate(*peak),
         Rate(*np.median(rates, axis=0).tolist()),
         Rate(*np.min(rates, axis=0).tolist()),
-        (peak.loop_us, min(loops_us), max(loops_us)),
+        (peak_us, min(loops_us), max(loops_us)),
     )
 
 
@@ -135,6 +141,16 @@ def _is_whole(second: Second) -> bool:
     asked = second.answered + second.failed
     cheaper = second.degraded.get("popular", 0) + second.degraded.get("static", 0)
     return second.in_time >= WHOLE * asked and cheaper <= (1 - WHOLE) * asked
+
+
+def _pages(step: Sequence[Second]) -> float:
+    return fmean(second.in_time for second in step)
+
+
+def _loop_us(step: Sequence[Second]) -> float:
+    """What the loop took in a step; 0 where it was not measured in all of it."""
+    each_us = [second.loop_us for second in step]
+    return fmean(each_us) if all(each_us) else 0.0
 
 
 def _of(value: float, whole: float) -> float:
