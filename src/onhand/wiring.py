@@ -43,6 +43,7 @@ from onhand.serving.app import App as Routes
 from onhand.serving.awake import stay_awake
 from onhand.serving.faults import BreakingModels, Faults
 from onhand.serving.keys import KeyFile
+from onhand.serving.memory import keep_huge_pages_apart
 from onhand.serving.replica import Orders
 from onhand.serving.server import Server, listen
 from onhand.serving.service import Service, wall_clock_ms
@@ -140,6 +141,7 @@ def serve(settings: Settings, app: Path | None = None) -> bool:
     Listens at once, and loads behind that. Raises `OSError` when the address is taken,
     `OnhandError` when the data folder cannot be opened, or the file declares no app.
     """
+    keep_huge_pages_apart()
     keys = KeyFile(Path(settings.data))
     _require_keys(settings, keys)
     with ExitStack() as held:

@@ -2,7 +2,10 @@
 
 import gc
 import mmap
+import platform
 import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -98,3 +101,36 @@ def test_pages_and_records_leave_no_cycles(tmp_path: Path) -> None:
     finally:
         gc.enable()
     engine.close()
+
+
+_IN_HEAP = """
+import re, resource
+from pathlib import Path
+import numpy as np
+from onhand.serving.memory import grow_heap, keep_huge_pages_apart
+
+keep = {keep}
+if keep:
+    keep_huge_pages_apart()
+for _ in range(3):  # a large one that goes back has glibc take larger ones from the heap
+    np.ones(3 << 20)
+array = np.ones(3 << 18)
+heap = re.search(r"^(\\w+)-(\\w+) .*\\[heap\\]$", Path("/proc/self/maps").read_text(), re.M)
+begin, end = (int(edge, 16) for edge in heap.groups())
+if keep:
+    grow_heap()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+bodies = [b"." * (1 << 20) for _ in range(16)]
+faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+print(begin <= array.ctypes.data < end, faults)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
+@pytest.mark.parametrize("keep", [True, False])
+def test_huge_pages_are_no_part_of_a_heap_that_was_touched_before(keep: bool) -> None:
+    command = [sys.executable, "-c", _IN_HEAP.format(keep=keep)]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True)
+    in_heap, faults = ran.stdout.split()
+    assert in_heap == str(not keep)
+    assert int(faults) < 10

@@ -34,7 +34,7 @@ from onhand.serving.guard import Guard
 from onhand.serving.keeper import Keeper
 from onhand.serving.keys import KeyFile
 from onhand.serving.loop import INGEST_DELAY_S, SCORING_DELAY_S, LoopMonitor
-from onhand.serving.memory import Memory
+from onhand.serving.memory import Memory, grow_heap
 from onhand.serving.metrics import Metrics
 from onhand.serving.problems import not_ready
 from onhand.serving.replica import Orders
@@ -49,7 +49,7 @@ _log = logging.getLogger("onhand")
 _LAG_EVERY_S = 0.02
 _LOOK_EVERY_S = 1.0
 _GROW_EVERY_S = 0.25
-_COLLECTED: Final = (700, 5, 1_000_000)
+_COLLECTED: Final = (700, 1, 1_000_000)
 """When the three generations of objects are collected: the young ones often, because the loop waits
 for as long as there are objects to look at, and the old ones not at all. Neither pages nor records
 leave cycles, so there is little to find."""
@@ -322,6 +322,7 @@ class Service:
         gc.collect()
         gc.freeze()  # the state is for good: collections need not walk it
         gc.set_threshold(*_COLLECTED)
+        grow_heap()
         self.ready = True
         _log.info("ready at offset %d", self.engine.offset)
         try:
