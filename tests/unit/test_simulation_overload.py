@@ -35,7 +35,7 @@ def drilled(seconds: list[Second]) -> Result:
 
 def played(in_time: list[int]) -> list[Second]:
     return [
-        Second(at_s, answered=count, in_time=count, loop_us=100.0)
+        Second(at_s, answered=count, in_time=count, work_us=100.0)
         for at_s, count in enumerate(in_time)
     ]
 
@@ -75,25 +75,25 @@ def test_the_peak_of_the_best_pages_is_one_in_which_there_are_no_others(flaw: st
 
 
 @pytest.mark.parametrize(
-    ("loop_us", "even", "loops_us"),
+    ("work_us", "even", "works_us"),
     [(150.0, 1500, (100.0, 100.0, 150.0)), (0.0, 1000, (100.0, 100.0, 100.0))],
     ids=["slower", "not measured"],
 )
 def test_a_second_on_a_slower_processor_counts_for_more_at_the_peaks_speed(
-    loop_us: float, even: float, loops_us: tuple[float, float, float]
+    work_us: float, even: float, works_us: tuple[float, float, float]
 ):
     seconds = played([*CALM, 50, 1900, 1000, 1800, *AGAIN, *CLIMBED])
     (second,) = [s for s in seconds if s.in_time == 1000 and s.at_s == 10]
-    second.loop_us = loop_us
+    second.work_us = work_us
     good = goodput(drilled(seconds))
     assert (good.peak, good.worst) == ((2000, 2000), (1000, even))
-    assert good.loop_us == loops_us
+    assert good.work_us == works_us
 
 
 def test_at_the_peaks_speed_the_worst_second_may_be_another():
     seconds = played([*CALM, 50, 1900, 1000, 1200, *AGAIN, *CLIMBED])
     (slow,) = [s for s in seconds if s.in_time == 1000 and s.at_s == 10]
-    slow.loop_us = 150.0
+    slow.work_us = 150.0
     assert goodput(drilled(seconds)).worst == (1000, 1200)
 
 

@@ -62,14 +62,14 @@ _NO_SECOND: Final = Second(0)
 class Goodput(NamedTuple):
     """The peak with every page at its best, that of the whole climb, the overload's median and
     worst, of which the first second is left out: the worst by pages and the worst at the peak's
-    speed may be two seconds. And what a loop that is always the same took at the peak and under
+    speed may be two seconds. And what work that is always the same took at the peak and under
     overload, at least and at most."""
 
     best: Rate
     peak: Rate
     median: Rate
     worst: Rate
-    loop_us: tuple[float, float, float]
+    work_us: tuple[float, float, float]
 
 
 def plan_drill(usual: Phase, times: float, seconds: float, connections: int = CONNECTIONS) -> Drill:
@@ -91,20 +91,20 @@ def goodput(result: Result) -> Goodput:
     length = int(STEP_S)
     steps = [climb[i : i + length] for i in range(0, len(climb), length)] or [[_NO_SECOND]]
     peak = max(steps, key=_pages)
-    peak_us = _loop_us(peak)
+    peak_us = _work_us(peak)
 
     def rate(*step: Second) -> Rate:
         pages = _pages(step)
-        return Rate(pages, pages * (_of(_loop_us(step), peak_us) or 1.0))
+        return Rate(pages, pages * (_of(_work_us(step), peak_us) or 1.0))
 
     rates = [rate(second) for second in under]
-    loops_us = [second.loop_us for second in under if second.loop_us] or [0.0]
+    works_us = [second.work_us for second in under if second.work_us] or [0.0]
     return Goodput(
         max((rate(*step) for step in steps if all(map(_is_whole, step))), default=NONE),
         rate(*peak),
         Rate(*np.median(rates, axis=0).tolist()),
         Rate(*np.min(rates, axis=0).tolist()),
-        (peak_us, min(loops_us), max(loops_us)),
+        (peak_us, min(works_us), max(works_us)),
     )
 
 
@@ -127,9 +127,9 @@ def draw_overload(result: Result) -> RenderableType:
             _of(rate.even, good.peak.even),
         )
         table.add_row(name, f"{rate.pages:,.0f}", *(f"{share:.0%}" for share in shares))
-    at_peak, least, most = good.loop_us
+    at_peak, least, most = good.work_us
     words = (
-        f"At its speed: a loop that is always the same took {at_peak:.0f} us of the server's "
+        f"At its speed: work that is always the same took {at_peak:.0f} us of the server's "
         f"processor at the peak, {least:.0f} to {most:.0f} us under overload."
     )
     return Group(table, Text(words, style="dim"))
@@ -147,9 +147,9 @@ def _pages(step: Sequence[Second]) -> float:
     return fmean(second.in_time for second in step)
 
 
-def _loop_us(step: Sequence[Second]) -> float:
-    """What the loop took in a step; 0 where it was not measured in all of it."""
-    each_us = [second.loop_us for second in step]
+def _work_us(step: Sequence[Second]) -> float:
+    """What that work took in a step; 0 where it was not measured in all of it."""
+    each_us = [second.work_us for second in step]
     return fmean(each_us) if all(each_us) else 0.0
 
 

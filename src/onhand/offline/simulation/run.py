@@ -271,7 +271,7 @@ def _play(
                     return seconds, what
                 if what is None:
                     raise ServerError("the load ended by itself; its error stands above")
-                what.loop_us = yardstick.read_us()
+                what.work_us = yardstick.read_us()
                 seconds.append(what)
                 if fault is not None:
                     _switch(server, fault, what.at_s + 1)

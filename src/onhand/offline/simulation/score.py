@@ -73,8 +73,8 @@ class Second(Struct, tag="second"):
     worst_ms: float = 0.0
     late_ms: float = 0.0
     """How late the load itself came to pages, 99th percentile."""
-    loop_us: float = 0.0
-    """What a loop that is always the same took of the server's processor: see `Yardstick`."""
+    work_us: float = 0.0
+    """What work that is always the same took of the server's processor: see `Yardstick`."""
     degraded: dict[str, int] = field(default_factory=dict[str, int])
     sold_out: list[int] = field(default_factory=_none)
     dead_ends: list[int] = field(default_factory=_none)

@@ -1,8 +1,12 @@
 """How fast the server's processor is, second by second, whatever the server does with it.
 
 A virtual machine's processor is half as fast while its host gives the other half of a core to
-somebody else, and no count of the system's says so. So a short loop that is always the same is
-timed by the processor's own clock, on a processor that the load leaves to the server.
+somebody else, and no count of the system's says so. So short work that is always the same is timed
+by the processor's own clock, on a processor that the load leaves to the server.
+
+It is work like the server's, of much code and many small objects. In two overloads goodput was
+proportional to its speed (to the power of 0.91 and 0.97); to that of a bare loop, which stays in the
+nearest cache, only to the power of 0.55 and 0.48.
 """
 
 import os
@@ -10,12 +14,25 @@ import threading
 import time
 from statistics import fmean
 from typing import Final, Self
+from urllib.parse import parse_qsl
+
+from msgspec import json
 
 __all__ = ["Yardstick"]
 
 _EVERY_S: Final = 0.01
-_TURNS: Final = 2_000
+_TURNS: Final = 4
 """About 0.1 ms: one part in a hundred of a processor."""
+_QUERY: Final = "session=f123&user=u77&item=22423&n=10&country=DE"
+_PAGE: Final = json.encode(
+    {
+        "slot": "home",
+        "degraded": None,
+        "items": [
+            {"id": f"{22423 + n}", "price": n * 1.25, "tags": ["new", "gift"]} for n in range(10)
+        ],
+    }
+)
 
 
 class Yardstick:
@@ -35,7 +52,7 @@ class Yardstick:
         self._thread.join()
 
     def read_us(self) -> float:
-        """What the loop took since this was asked last, the mean in microseconds; 0 where it had
+        """What the work took since this was asked last, the mean in microseconds; 0 where it had
         no turn."""
         took_us, self._took_us = self._took_us, []
         return round(fmean(took_us), 1) if took_us else 0.0
@@ -44,12 +61,17 @@ class Yardstick:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])  # of this thread alone
         while not self._over.wait(_EVERY_S):
             began_ns = time.thread_time_ns()
-            _loop()
+            _work()
             self._took_us.append((time.thread_time_ns() - began_ns) / 1e3)
 
 
-def _loop() -> int:
-    total = 0
-    for turn in range(_TURNS):
-        total += turn * turn & 255
-    return total
+def _work() -> None:
+    for _ in range(_TURNS):
+        page = json.decode(_PAGE)
+        page["items"].sort(key=_price)
+        json.encode(page)
+        parse_qsl(_QUERY)
+
+
+def _price(item: dict[str, float]) -> float:
+    return item["price"]
