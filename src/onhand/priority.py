@@ -28,4 +28,5 @@ def give_way() -> None:
     """Let other threads have the processor first: a server that is asked for more than it can do
     answers pages with all that it has."""
     if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOWEST)
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOWEST)

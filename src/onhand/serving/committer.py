@@ -43,8 +43,8 @@ _MANY_PAGES: Final = 500
 _COUNTED_S: Final = 0.1
 """How long pages are counted, at least, before there is a rate of them."""
 _SHORT_GROUP: Final = 100
-"""Records after which a group closes while pages take the cheaper step: it has a tenth of the
-loop's time then, and signals that come meanwhile wait for its end."""
+"""Records after which a group closes while pages, all or some, take the cheaper step: it has a
+tenth of the loop's time then, and signals that come meanwhile wait for its end."""
 _PATIENCE: Final = 2
 """How many times as long a checkpoint waits while pages take the cheaper step."""
 

@@ -102,7 +102,7 @@ class LoopMonitor:
 
     def takes_cheaper(self) -> bool:
         """Whether this page does: those at their best are spread evenly among the others."""
-        self._owed += self._dimmer
+        self._owed += 1.0 if self._is_old() else self._dimmer
         if self._owed < 1.0:
             return True
         self._owed -= 1.0
@@ -133,12 +133,12 @@ class LoopMonitor:
     def _end_round(self) -> None:
         began_s, now_s = self._round_began_s, perf_counter()
         took_s = now_s - began_s
+        is_old = self._is_old()
         self._round_began_s, self._round_ended_s = 0.0, now_s
         self.rounds.observe(took_s)
         if took_s < self._shortest_s:
             self._shortest_s = took_s
         if now_s - self._interval_began_s > _INTERVAL_S:
-            is_old = began_s - self._interval_began_s > _OLD_S
             self._delay_s, self._shortest_s, self._interval_began_s = (
                 0.0 if is_old else self._shortest_s,
                 took_s,
@@ -160,7 +160,8 @@ class LoopMonitor:
                 self._dimmer = 0.0
 
     def _is_old(self) -> bool:
-        return perf_counter() - self._interval_began_s > _OLD_S
+        """Whether nobody had asked for a while, before this round."""
+        return (self._round_began_s or perf_counter()) - self._interval_began_s > _OLD_S
 
     def note(self, work: str, seconds: float) -> None:
         """Count a stretch of some `work`."""

@@ -4,9 +4,9 @@ Columns begin as zero pages, and the system finds memory for a page when it is f
 huge page of 2 MiB that takes milliseconds, on the event loop (`bench/stalls.py`). So another thread
 has the pages that come next found before. It changes no content, so nothing need wait for it.
 
-NumPy asks for huge pages for arrays of 4 MiB and more, and glibc comes to take those from the heap,
-where the next to grow into a huge page is a dictionary. So they have memory of their own, and what
-the heap grows by next is found before.
+NumPy asks for huge pages for arrays of 4 MiB and more. Once one was given back, glibc takes others
+from the heap, where the next to grow into a huge page is a dictionary. So such arrays have memory
+of their own, and what the heap grows by next is found before.
 """
 
 import ctypes
@@ -22,6 +22,7 @@ _POPULATE_WRITE: Final = 23
 """MADV_POPULATE_WRITE, of Linux 5.14; other systems refuse it."""
 _OWN_BYTES: Final = 4 << 20
 _HEAP_BYTES: Final = 32 << 20
+_BLOCK_BYTES: Final = 2 << 20
 _MMAP_THRESHOLD: Final = -3
 _TRIM_THRESHOLD: Final = -1
 """As `mallopt(3)` counts them."""
@@ -32,7 +33,7 @@ _madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 
 def keep_huge_pages_apart() -> None:
     """Have the allocator take what NumPy asks huge pages for from the system and give it back
-    there, and keep what the heap has grown to; where it can be told."""
+    there, and keep up to 64 MiB of a heap that are free at its end; where it can be told."""
     mallopt = getattr(_libc, "mallopt", None)
     if mallopt is not None:
         mallopt(_MMAP_THRESHOLD, _OWN_BYTES)
@@ -41,7 +42,7 @@ def keep_huge_pages_apart() -> None:
 
 def grow_heap() -> None:
     """Have memory found for what this thread's heap will hold."""
-    touched = [b"." * (_OWN_BYTES // 2) for _ in range(2 * _HEAP_BYTES // _OWN_BYTES)]
+    touched = [b"." * _BLOCK_BYTES for _ in range(_HEAP_BYTES // _BLOCK_BYTES)]
     del touched
 
 

@@ -49,10 +49,10 @@ _log = logging.getLogger("onhand")
 _LAG_EVERY_S = 0.02
 _LOOK_EVERY_S = 1.0
 _GROW_EVERY_S = 0.25
-_COLLECTED: Final = (700, 1, 1_000_000)
+_COLLECTED: Final = (700, 1, 2**31 - 1)
 """When the three generations of objects are collected: the young ones often, because the loop waits
-for as long as there are objects to look at, and the old ones not at all. Neither pages nor records
-leave cycles, so there is little to find."""
+for as long as there are objects to look at, those that stay before there are many, and the old ones
+not at all. Neither pages nor records leave cycles, so there is little to find."""
 _WRITE_S: Final = 1.5
 """How long records may wait to be written, or new ones are refused."""
 _SHORT_BYTES: Final = 4096

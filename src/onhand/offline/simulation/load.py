@@ -279,6 +279,7 @@ class Load:
         self._events: deque[_Event] = deque()
         self._again: list[tuple[float, list[_Event]]] = []
         self._outside = 0
+        """Events that wait to be sent again."""
         self._sent_changes: list[Change] = []
         self._changes_from_s = 0.0
         self._acknowledged = bytearray()

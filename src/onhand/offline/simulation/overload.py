@@ -89,7 +89,8 @@ def goodput(result: Result) -> Goodput:
     under = [s for s in seconds if overload.at_s + 1 <= s.at_s < overload.end_s] or [_NO_SECOND]
     climb = [s for s in seconds if s.at_s >= overload.end_s + CALM_S]
     length = int(STEP_S)
-    steps = [climb[i : i + length] for i in range(0, len(climb), length)] or [[_NO_SECOND]]
+    whole = range(0, len(climb) - length + 1, length)
+    steps = [climb[begin : begin + length] for begin in whole] or [[_NO_SECOND]]
     peak = max(steps, key=_pages)
     peak_us = _work_us(peak)
 

@@ -4,8 +4,8 @@ A virtual machine's processor is half as fast while its host gives the other hal
 somebody else, and no count of the system's says so. So short work that is always the same is timed
 by the processor's own clock, on a processor that the load leaves to the server.
 
-It is work like the server's, of much code and many small objects. In two overloads goodput was
-proportional to its speed (to the power of 0.91 and 0.97); to that of a bare loop, which stays in the
+It is work like the server's, of much code and many small objects. In two overloads goodput went
+with its speed to the power of 0.91 and 0.97, but with that of a bare loop, which stays in the
 nearest cache, only to the power of 0.55 and 0.48.
 """
 
@@ -68,10 +68,6 @@ class Yardstick:
 def _work() -> None:
     for _ in range(_TURNS):
         page = json.decode(_PAGE)
-        page["items"].sort(key=_price)
+        page["items"].sort(key=lambda item: item["price"])
         json.encode(page)
         parse_qsl(_QUERY)
-
-
-def _price(item: dict[str, float]) -> float:
-    return item["price"]
