@@ -43,6 +43,7 @@ from onhand.serving.app import App as Routes
 from onhand.serving.awake import stay_awake
 from onhand.serving.faults import BreakingModels, Faults
 from onhand.serving.keys import KeyFile
+from onhand.serving.logs import logged_behind
 from onhand.serving.memory import keep_huge_pages_apart
 from onhand.serving.replica import Orders
 from onhand.serving.server import Server, listen
@@ -145,6 +146,7 @@ def serve(settings: Settings, app: Path | None = None) -> bool:
     keys = KeyFile(Path(settings.data))
     _require_keys(settings, keys)
     with ExitStack() as held:
+        held.enter_context(logged_behind())
         bound = [held.enter_context(listen(settings.host, settings.port))]
         if settings.admin_port:
             admin = listen(settings.admin_host, settings.admin_port)
