@@ -4,9 +4,8 @@ A virtual machine's processor is half as fast while its host gives the other hal
 somebody else, and no count of the system's says so. So short work that is always the same is timed
 by the processor's own clock, on a processor that the load leaves to the server.
 
-It is work like the server's, of much code and many small objects. In two overloads goodput went
-with its speed to the power of 0.91 and 0.97, but with that of a bare loop, which stays in the
-nearest cache, only to the power of 0.55 and 0.48.
+It is work like the server's, of much code and many small objects: a bare loop, which stays in the
+nearest cache, is slowed down less than the server is.
 """
 
 import os
