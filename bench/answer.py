@@ -23,6 +23,7 @@ from onhand.engine import Engine
 from onhand.log.decisions import DecisionStore
 from onhand.log.memory import MemoryLog
 from onhand.serving.hot import HotRoutes
+from onhand.serving.memory import refuse_huge_pages
 from onhand.serving.service import Service
 from onhand.settings import Settings
 from onhand.wiring import warm_kernels
@@ -98,8 +99,11 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=4_000)
     parser.add_argument("--pages", type=int, default=3_000)
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--huge-pages", action="store_true", help="have them, as no server has")
     parser.add_argument("--json", action="store_true", help="results as JSON on the last line")
     options = parser.parse_args()
+    if not options.huge_pages:
+        refuse_huge_pages()
     warm_kernels()
     result = measure(options.items, options.pages, options.rounds)
     print(f"page read {result['page_us']:.1f} us, encoding its answer {result['encode_us']:.1f} us")

@@ -25,6 +25,7 @@ from onhand.contracts.records import Context, Event, Item, Record, Signal
 from onhand.engine import Engine
 from onhand.features.set import FeatureSet
 from onhand.log.sqlite import SqliteLog
+from onhand.serving.memory import refuse_huge_pages
 from onhand.settings import Settings
 from onhand.state.state import Limits, State
 
@@ -141,8 +142,11 @@ def plain_seconds(batches: list[list[Record]]) -> float:
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--records", type=int, default=1_000_000)
+    options.add_argument("--huge-pages", action="store_true", help="have them, as no server has")
     options.add_argument("--json", action="store_true")
     given = options.parse_args()
+    if not given.huge_pages:
+        refuse_huge_pages()
     batches = shop(given.records, random.Random(1))
     features = App().features
     fold_seconds(batches[:2], features)

@@ -44,7 +44,7 @@ from onhand.serving.awake import stay_awake
 from onhand.serving.faults import BreakingModels, Faults
 from onhand.serving.keys import KeyFile
 from onhand.serving.logs import logged_behind
-from onhand.serving.memory import keep_huge_pages_apart
+from onhand.serving.memory import keep_heap, refuse_huge_pages
 from onhand.serving.replica import Orders
 from onhand.serving.server import Server, listen
 from onhand.serving.service import Service, wall_clock_ms
@@ -142,7 +142,8 @@ def serve(settings: Settings, app: Path | None = None) -> bool:
     Listens at once, and loads behind that. Raises `OSError` when the address is taken,
     `OnhandError` when the data folder cannot be opened, or the file declares no app.
     """
-    keep_huge_pages_apart()
+    refuse_huge_pages()
+    keep_heap()
     keys = KeyFile(Path(settings.data))
     _require_keys(settings, keys)
     with ExitStack() as held:

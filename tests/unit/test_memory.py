@@ -107,11 +107,11 @@ _IN_HEAP = """
 import re, resource
 from pathlib import Path
 import numpy as np
-from onhand.serving.memory import grow_heap, keep_huge_pages_apart
+from onhand.serving.memory import grow_heap, keep_heap
 
 keep = {keep}
 if keep:
-    keep_huge_pages_apart()
+    keep_heap()
 for _ in range(3):  # a large one that goes back has glibc take larger ones from the heap
     np.ones(3 << 20)
 array = np.ones(3 << 18)
@@ -127,9 +127,35 @@ print(begin <= array.ctypes.data < end, faults)
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
 @pytest.mark.parametrize("keep", [True, False])
-def test_huge_pages_are_no_part_of_a_heap_that_was_touched_before(keep: bool) -> None:
+def test_large_arrays_are_no_part_of_a_heap_that_was_touched_before(keep: bool) -> None:
     command = [sys.executable, "-c", _IN_HEAP.format(keep=keep)]
     ran = subprocess.run(command, capture_output=True, text=True, check=True)
     in_heap, faults = ran.stdout.split()
     assert in_heap == str(not keep)
     assert not keep or int(faults) < 10
+
+
+_HUGE = """
+import mmap, re
+from pathlib import Path
+from onhand.serving.memory import refuse_huge_pages
+
+if {refuse}:
+    refuse_huge_pages()
+memory = mmap.mmap(-1, 64 << 20, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+memory.madvise(mmap.MADV_HUGEPAGE)
+memory[::4096] = b"." * (len(memory) // 4096)
+print(re.search(r"AnonHugePages: *(\\d+) kB", Path("/proc/self/smaps_rollup").read_text())[1])
+"""
+
+
+def _huge_kb(*, refuse: bool) -> int:
+    command = [sys.executable, "-c", _HUGE.format(refuse=refuse)]
+    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no huge pages of this kind")
+def test_a_process_that_refuses_huge_pages_has_none() -> None:
+    if not _huge_kb(refuse=False):
+        pytest.skip("this system gives none")
+    assert _huge_kb(refuse=True) == 0

@@ -1,12 +1,12 @@
 """Memory made ready ahead of the fold.
 
-Columns begin as zero pages, and the system finds memory for a page when it is first touched. For a
-huge page of 2 MiB that takes milliseconds, on the event loop (`bench/stalls.py`). So another thread
-has the pages that come next found before. It changes no content, so nothing need wait for it.
+Columns begin as zero pages, and the system finds memory for a page when it is first touched, on
+the event loop (`bench/stalls.py`). So another thread has the pages that come next found before. It
+changes no content, so nothing need wait for it.
 
-NumPy asks for huge pages for arrays of 4 MiB and more. Once one was given back, glibc takes others
-from the heap, where the next to grow into a huge page is a dictionary. So such arrays have memory
-of their own, and what the heap grows by next is found before.
+Huge pages of 2 MiB, for which NumPy asks, take milliseconds to find, and a thread of the system's
+(`khugepaged`) takes 5 ms at a time to make more of them, in which the processor does nothing else.
+Neither a page nor a restart is faster for them, so the server has none.
 """
 
 import ctypes
@@ -16,10 +16,12 @@ from typing import Any, Final
 
 from numpy.typing import NDArray
 
-__all__ = ["Memory", "grow_heap", "keep_huge_pages_apart"]
+__all__ = ["Memory", "grow_heap", "keep_heap", "refuse_huge_pages"]
 
 _POPULATE_WRITE: Final = 23
 """MADV_POPULATE_WRITE, of Linux 5.14; other systems refuse it."""
+_THP_DISABLE: Final = 41
+"""PR_SET_THP_DISABLE of `prctl(2)`."""
 _OWN_BYTES: Final = 4 << 20
 _HEAP_BYTES: Final = 32 << 20
 _BLOCK_BYTES: Final = 2 << 20
@@ -31,9 +33,17 @@ _madvise = _libc.madvise
 _madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 
 
-def keep_huge_pages_apart() -> None:
-    """Have the allocator take what NumPy asks huge pages for from the system and give it back
-    there, and keep up to 64 MiB of a heap that are free at its end; where it can be told."""
+def refuse_huge_pages() -> None:
+    """Have no huge pages from now on, in this process and those that it begins, where the system
+    can be told."""
+    prctl = getattr(_libc, "prctl", None)
+    if prctl is not None:
+        prctl(_THP_DISABLE, 1, 0, 0, 0)
+
+
+def keep_heap() -> None:
+    """Have the allocator keep up to 64 MiB of a heap that are free at its end, and take the memory
+    of large arrays from the system and give it back there; where it can be told."""
     mallopt = getattr(_libc, "mallopt", None)
     if mallopt is not None:
         mallopt(_MMAP_THRESHOLD, _OWN_BYTES)
