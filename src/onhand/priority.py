@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 __all__ = ["give_way", "interrupt_nobody"]
@@ -24,9 +25,18 @@ def interrupt_nobody() -> None:
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
-def give_way() -> None:
-    """Let other threads have the processor first: a server that is asked for more than it can do
-    answers pages with all that it has."""
+def give_way(to: int) -> None:
+    """Let other threads have the processor first, and keep off the one that thread `to` of this
+    process is on, where there are others: whatever its priority, a thread has a processor for up to
+    4 ms once it has it, and for long work it would have it again and again."""
     if sys.platform == "linux":
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOWEST)
+            if others := os.sched_getaffinity(to) - {_processor_of(to)}:
+                os.sched_setaffinity(0, others)
+
+
+def _processor_of(thread: int) -> int:
+    """The processor that a thread of this process is on, or was last (`proc_pid_stat(5)`)."""
+    said = Path(f"/proc/self/task/{thread}/stat").read_text()
+    return int(said.rpartition(")")[2].split()[36])

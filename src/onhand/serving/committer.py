@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from math import ceil
+from threading import get_native_id
 from typing import Final, NamedTuple
 
 from onhand.admission import Admission, Retry
@@ -30,7 +31,7 @@ from onhand.priority import give_way, interrupt_nobody
 from onhand.serving.loop import LoopMonitor
 from onhand.serving.metrics import Metrics
 from onhand.settings import Settings
-from onhand.state.state import Arrays
+from onhand.state.state import Arrays, Dump
 from onhand.steps import STEP_RECORDS, Steps
 
 __all__ = ["Committer"]
@@ -84,7 +85,7 @@ class Committer:
         self._closing = False
         self._broken: Unavailable | None = None
         self._disk = ThreadPoolExecutor(1, "commit", interrupt_nobody)
-        self._aside = ThreadPoolExecutor(1, "checkpoint", give_way)
+        self._aside = ThreadPoolExecutor(1, "checkpoint")
         self._saving: asyncio.Task[None] | None = None
         self._room: asyncio.Future[Arrays] | None = None
         self._saved_offset = 0
@@ -243,12 +244,20 @@ class Committer:
             or waited_s >= patience * self._settings.checkpoint_minutes * 60
         )
 
+    def _make_room(self, answering: int) -> Arrays:
+        give_way(answering)
+        return self._engine.room()
+
+    def _save(self, answering: int, snapshot: Dump) -> None:
+        give_way(answering)
+        self._engine.save(snapshot)
+
     async def _checkpoint(self) -> None:
         """Copy the state while nothing folds; make the memory for it before, and write it after,
         while writing goes on."""
         loop = asyncio.get_running_loop()
         if self._room is None:
-            self._room = loop.run_in_executor(self._aside, self._engine.room)
+            self._room = loop.run_in_executor(self._aside, self._make_room, get_native_id())
         if not self._room.done():
             return
         making, self._room = self._room, None
@@ -264,7 +273,7 @@ class Committer:
 
         async def save() -> None:
             try:
-                await loop.run_in_executor(self._aside, self._engine.save, snapshot)
+                await loop.run_in_executor(self._aside, self._save, get_native_id(), snapshot)
             except Exception:
                 _log.exception("the checkpoint at offset %d was not saved", offset)
             else:
