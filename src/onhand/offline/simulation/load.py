@@ -26,11 +26,11 @@ import signal
 import socket
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from heapq import heappop, heappush
 from http.client import HTTPConnection
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from math import inf
 from time import monotonic, process_time, sleep
 from typing import Any, Final, NamedTuple
@@ -54,7 +54,7 @@ from onhand.offline.simulation.plan import (
 )
 from onhand.offline.simulation.score import Answer, Clicked, Score, Shown, Total
 
-__all__ = ["EVENT_PREFIX", "Load", "Orders"]
+__all__ = ["EVENT_PREFIX", "Load", "Orders", "is_punctual"]
 
 EVENT_PREFIX: Final = "sale-"
 PAGE_ITEMS: Final = 10
@@ -100,8 +100,9 @@ class Orders(Struct, frozen=True):
     """What to play, and where; `marks_s` are the moments between the windows of the result.
 
     Pages have so many `connections`; one that finds none free waits up to `waits_s` for it, and
-    has failed then. A `punctual` load comes before whatever else wants its processor, where the
-    system allows that: it must not want all of it.
+    has failed then. In phases of at most `punctual_rate` pages a second (None: in all) the load
+    comes before whatever else wants its processor, where the system allows that: it must not want
+    all of it.
     """
 
     port: int
@@ -111,7 +112,7 @@ class Orders(Struct, frozen=True):
     marks_s: list[float] = []
     connections: int = 704
     waits_s: float = PATIENCE_S
-    punctual: bool = True
+    punctual_rate: float | None = None
 
 
 class _Line:
@@ -302,6 +303,7 @@ class Load:
         self._next_change = next(self._changes, None)
         tick_s, second_s = 0.0, 1.0
         now_s = self._now_s()
+        self._take_place(now_s)
         while now_s < self._seconds and not self._stopped:
             self._ask(now_s)
             if now_s >= tick_s:
@@ -309,6 +311,7 @@ class Load:
                 tick_s = max(tick_s + TICK_S, now_s)
             if now_s >= second_s:
                 self._end_second(now_s, tell)
+                self._take_place(now_s)
                 second_s += 1
             due_s = self._next_read[0] if self._next_read is not None else tick_s
             self._lines.wait(min(due_s, tick_s, second_s) - self._now_s())
@@ -319,6 +322,13 @@ class Load:
 
     def _now_s(self) -> float:
         return monotonic() - self._zero_s
+
+    def _take_place(self, now_s: float) -> None:
+        """Come before whatever else wants this processor, or among it, as the phase is."""
+        first = is_punctual(self._orders.phases, self._orders.punctual_rate, now_s)
+        policy = os.SCHED_FIFO if first else os.SCHED_OTHER
+        with suppress(OSError):
+            os.sched_setscheduler(0, policy, os.sched_param(int(first)))
 
     def _ask(self, now_s: float) -> None:
         """Ask for every page that is due."""
@@ -535,6 +545,13 @@ class Load:
         )
 
 
+def is_punctual(phases: Sequence[Phase], rate: float | None, now_s: float) -> bool:
+    """Whether the load comes before others now: in phases of at most `rate` pages a second."""
+    ends_s = accumulate(phase.seconds for phase in phases)
+    here = next((each for each, end_s in zip(phases, ends_s, strict=True) if now_s < end_s), None)
+    return rate is None or here is None or here.rate <= rate
+
+
 def _post(path: str, body: bytes) -> bytes:
     head = (
         f"POST {path} HTTP/1.1\r\nhost: {HOST}\r\ncontent-type: application/json\r\n"
@@ -582,9 +599,6 @@ def main() -> None:
         os.sched_setaffinity(0, processors[-1:])
     orders = msgspec.json.decode(sys.stdin.buffer.read(), type=Orders)
     load = Load(orders)
-    if orders.punctual:
-        with suppress(OSError):
-            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
     signal.signal(signal.SIGTERM, load.stop)
 
     def tell(what: Struct) -> None:

@@ -6,7 +6,8 @@
 in which everything grows alike: pages, events, stock. The climb goes on behind the load at which
 pages become cheaper, so there are two: the peak of all, and that with every page at its best. A
 server that is good at overload goes on at its peak, and turns the rest away; a bad one answers
-everybody too late.
+everybody too late. The overload is judged by all its stretches that are as long as a step: the best
+of steps and the worst of seconds would differ where nothing but chance does.
 
 Pages come as through a load balancer: over a fixed number of connections, and whoever finds none
 free is turned away there.
@@ -60,15 +61,16 @@ _NO_SECOND: Final = Second(0)
 
 
 class Goodput(NamedTuple):
-    """The peak with every page at its best, that of the whole climb, the overload's median and
-    worst, of which the first second is left out: the worst by pages and the worst at the peak's
-    speed may be two seconds. And what work that is always the same took at the peak and under
-    overload, at least and at most."""
+    """The peak with every page at its best, and that of the whole climb. The overload's median and
+    worst stretch of a step's length, and its worst second; its first second is left out, and the
+    worst by pages and the worst at the peak's speed may be two. And what work that is always the
+    same took at the peak and under overload, at least and at most."""
 
     best: Rate
     peak: Rate
     median: Rate
     worst: Rate
+    worst_second: Rate
     work_us: tuple[float, float, float]
 
 
@@ -78,7 +80,8 @@ def plan_drill(usual: Phase, times: float, seconds: float, connections: int = CO
     before, under = _scaled(usual, BEFORE_S, 1), _scaled(usual, seconds, times)
     phases = [before, under, _scaled(usual, CALM_S, 1)]
     phases += [_scaled(usual, STEP_S, step) for step in CLIMB]
-    front = Front(connections, 0.0, punctual=False)  # it would leave the server's threads nothing
+    # under overload a punctual load would leave the server's threads nothing
+    front = Front(connections, 0.0, usual.rate)
     return Drill(phases, overload, overload.end_s + CALM_S, front)
 
 
@@ -98,13 +101,15 @@ def goodput(result: Result) -> Goodput:
         pages = _pages(step)
         return Rate(pages, pages * (_of(_work_us(step), peak_us) or 1.0))
 
-    rates = [rate(second) for second in under]
+    stretches = [under[end - length : end] for end in range(length, len(under) + 1)] or [under]
+    rates = [rate(*stretch) for stretch in stretches]
     works_us = [second.work_us for second in under if second.work_us] or [0.0]
     return Goodput(
         max((rate(*step) for step in steps if all(map(_is_whole, step))), default=NONE),
         rate(*peak),
         Rate(*np.median(rates, axis=0).tolist()),
         Rate(*np.min(rates, axis=0).tolist()),
+        Rate(*np.min([rate(second) for second in under], axis=0).tolist()),
         (peak_us, min(works_us), max(works_us)),
     )
 
@@ -120,7 +125,8 @@ def draw_overload(result: Result) -> RenderableType:
         ("peak, pages at their best", good.best),
         ("peak of the climb", good.peak),
         ("overload, at the median", good.median),
-        ("overload, at worst", good.worst),
+        (f"overload, worst {STEP_S:g} s", good.worst),
+        ("overload, worst second", good.worst_second),
     ):
         shares = (
             _of(rate.pages, good.best.pages),

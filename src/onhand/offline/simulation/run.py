@@ -64,11 +64,12 @@ class Fault(Struct, frozen=True):
 
 class Front(Struct, frozen=True):
     """How pages reach the server: over so many connections, waiting so long for a free one.
-    `punctual` has the load come before whatever else wants its processor."""
+    At a `punctual_rate` of pages a second and below (None: at any), the load comes before whatever
+    else wants its processor."""
 
     connections: int = 704
     waits_s: float = 2.0
-    punctual: bool = True
+    punctual_rate: float | None = None
 
 
 DIRECT: Final = Front()
@@ -183,7 +184,7 @@ def run_sale(
         server.wait_ready()
         _wait_for_lists(server)
         marks = [fault.at_s, fault.end_s, *marks_s] if fault is not None else []
-        way = (front.connections, front.waits_s, front.punctual)
+        way = (front.connections, front.waits_s, front.punctual_rate)
         orders = Orders(server.port, shop, list(phases), seed, marks, *way)
         seconds, total = _play(orders, server, switched, on_second)
         behind = _count_behind(server)
