@@ -32,6 +32,7 @@ from onhand.offline.simulation.score import Clicked, Second
 from onhand.offline.simulation.without import Foresight, compare_foresight
 from onhand.ranking.artefact import ModelStore
 from onhand.serving.faults import FAULTS
+from onhand.serving.memory import refuse_huge_pages
 from onhand.wiring import open_models, open_past
 
 __all__ = ["app"]
@@ -170,6 +171,7 @@ class _Sale:
     ) -> None:
         self._console, self._seed, self._out = console, seed, out
         self._with_ranker = ranker
+        refuse_huge_pages()  # those of the load would stop its processor while they are made
         if out is not None:
             require_matplotlib()
         with console.status("Opening the shop's books …"):
