@@ -71,6 +71,10 @@ def test_every_acknowledged_record_is_kept(result: Result):
     assert sum(second.stock_changes for second in result.seconds) > 800
 
 
+def test_the_event_loop_does_little_at_a_time(result: Result):
+    assert 0 <= result.stretches.ran_long <= result.stretches.long < result.stretches.count / 10
+
+
 def test_a_full_disk_puts_records_off_and_holds_up_no_page(result: Result):
     put_off = [second.put_off for second in result.seconds]
     assert sum(put_off[:2]) == 0 < sum(put_off[2:5])

@@ -1,8 +1,9 @@
 import asyncio
 import gc
 import weakref
+from collections.abc import Callable
 from itertools import pairwise
-from time import perf_counter, thread_time
+from time import perf_counter, sleep, thread_time
 
 import pytest
 
@@ -12,13 +13,19 @@ from onhand.engine import Engine
 from onhand.log.memory import MemoryLog
 from onhand.serving.committer import Committer
 from onhand.serving.loop import LoopMonitor
-from onhand.serving.metrics import Metrics
+from onhand.serving.metrics import Histogram, Metrics
 from onhand.settings import Settings
 from onhand.state.state import Limits
 from onhand.steps import STEP_RECORDS, Steps, finish
 from streams import START_MS
 
 LIMITS = Limits(items=64, users=64, sessions=64)
+
+
+def spin(seconds: float) -> None:
+    end_s = thread_time() + seconds
+    while thread_time() < end_s:
+        pass
 
 
 def work(steps: int, step_s: float) -> Steps[str]:
@@ -28,6 +35,15 @@ def work(steps: int, step_s: float) -> Steps[str]:
             pass
         yield
     return "done"
+
+
+def count_over_2_ms(histogram: Histogram) -> int:
+    buckets = {
+        sample.labels["le"]: sample.value
+        for sample in histogram.family("x", "").samples
+        if "le" in sample.labels
+    }
+    return int(buckets["+Inf"] - buckets["0.002"])
 
 
 def test_steps_have_a_result():
@@ -53,6 +69,18 @@ def test_long_work_lets_others_have_their_turn():
     assert asyncio.run(run()) == "done"
     assert turns >= 9
     assert monitor.longest()["work"] >= 0.001
+
+
+@pytest.mark.parametrize(("keep", "ran"), [(sleep, 0), (spin, 1)])
+def test_a_stretch_runs_only_while_it_has_a_processor(keep: Callable[[float], object], ran: int):
+    monitor = LoopMonitor()
+
+    def keep_long() -> Steps[None]:
+        keep(0.004)
+        yield
+
+    asyncio.run(monitor.take_turns("work", keep_long()))
+    assert [count_over_2_ms(each) for each in (monitor.stretches, monitor.ran)] == [1, ran]
 
 
 @pytest.mark.parametrize("asked", [True, False])

@@ -24,7 +24,7 @@ So the loop can poll for a while after each request before it waits.
 
 import asyncio
 from collections import deque
-from time import monotonic, perf_counter
+from time import monotonic, perf_counter, thread_time
 from typing import Any, Final, NamedTuple, TypeVar
 
 from onhand.serving.metrics import SECONDS, Histogram
@@ -77,6 +77,7 @@ class LoopMonitor:
         self._polling = False
         self._round_ended_s = 0.0
         self.stretches = Histogram(SECONDS)
+        self.ran = Histogram(SECONDS)
         self.rounds = Histogram(SECONDS)
         self._longest: dict[str, float] = {}
         self._longest_before: dict[str, float] = {}
@@ -163,9 +164,11 @@ class LoopMonitor:
         """Whether nobody had asked for a while, before this round."""
         return (self._round_began_s or perf_counter()) - self._interval_began_s > _OLD_S
 
-    def note(self, work: str, seconds: float) -> None:
-        """Count a stretch of some `work`."""
+    def note(self, work: str, seconds: float, ran_s: float) -> None:
+        """Count a stretch of some `work`, in which the loop had a processor for `ran_s`: for the
+        rest the system had given it to others."""
         self.stretches.observe(seconds)
+        self.ran.observe(ran_s)
         if seconds > self._longest.get(work, 0.0):
             self._longest[work] = seconds
 
@@ -194,7 +197,7 @@ class LoopMonitor:
 
     def _advance(self, under: _Under) -> bool:
         """Do steps until the stretch ends; return whether these were all."""
-        began_s = perf_counter()
+        began_s, had_s = perf_counter(), thread_time()
         if not self._stretch_ends_s:
             self._stretch_ends_s = began_s + min(max(_STRETCH_S, _SHARE * self.waited_s), _MOST_S)
             asyncio.get_running_loop().call_soon(self._begin_stretch)
@@ -211,7 +214,7 @@ class LoopMonitor:
             under.result.set_exception(error)
             return True
         finally:
-            self.note(under.work, perf_counter() - began_s)
+            self.note(under.work, perf_counter() - began_s, thread_time() - had_s)
             del under
         return False
 

@@ -466,6 +466,10 @@ class Service:
                 "How long a stretch of work kept the event loop: folding, reading a body, ...",
                 monitor.stretches,
             ),
+            "onhand_event_loop_stretch_processor_seconds": (
+                "How long of that the event loop had a processor.",
+                monitor.ran,
+            ),
             "onhand_event_loop_round_seconds": (
                 "How long the requests that were ready at once took together.",
                 monitor.rounds,

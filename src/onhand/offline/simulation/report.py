@@ -96,6 +96,12 @@ def _pages(result: Result) -> Table:
     changes = sum(second.stock_changes for second in result.seconds)
     late_ms = max((second.stock_late_ms for second in result.seconds), default=0.0)
     table.add_row("stock", f"{changes:,} changes, each acknowledged within {late_ms:,.0f} ms")
+    stretches = result.stretches
+    table.add_row(
+        "event loop",
+        f"{stretches.count:,} stretches of work beside pages, {stretches.long:,} longer than 2 ms, "
+        f"{stretches.ran_long:,} of which had a processor for as long",
+    )
     blind = result.foresight
     if blind is not None:
         table.add_row(

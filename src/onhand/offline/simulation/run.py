@@ -29,11 +29,14 @@ from onhand.offline.simulation.score import STACKS, Clicked, Second, Total, Wind
 from onhand.offline.simulation.without import Foresight
 from onhand.offline.simulation.yardstick import Yardstick
 
-__all__ = ["DIRECT", "Fault", "Front", "Result", "run_sale"]
+__all__ = ["DIRECT", "Fault", "Front", "Result", "Stretches", "run_sale"]
 
 SLOWER: Final = 2.0
 """A second is as before a fault when its p99 is within this many times that of before."""
 BEHIND: Final = re.compile(r"^onhand_(?:prepared_reads|scoring)_total\{(.*)\} (\S+)$", re.M)
+STRETCHES: Final = re.compile(
+    r'^onhand_event_loop_stretch(_processor)?_seconds_bucket\{le="(0\.002|\+Inf)"\} (\S+)$', re.M
+)
 LABEL: Final = re.compile(r'(?:outcome|list)="(\w+)"')
 USUALLY: Final = 0.02
 """A second is as before when no more than this share more is degraded than ever was before."""
@@ -76,6 +79,15 @@ DIRECT: Final = Front()
 """Visitors who wait."""
 
 
+class Stretches(Struct, frozen=True):
+    """What the server did on its event loop beside pages: in so many stretches, so many of them
+    longer than 2 ms, and those that had a processor for longer."""
+
+    count: int = 0
+    long: int = 0
+    ran_long: int = 0
+
+
 class Result(Struct):
     """What came of a run. `windows` are before, during and after the fault, where there was one,
     and what follows that; `lost` counts acknowledged events that a restarted server does not
@@ -102,6 +114,7 @@ class Result(Struct):
     behind: dict[str, int] = {}
     """What the server counted of the lists that the ranker makes behind the page: `made`, `failed`
     and the like, and the pages that began from a `fresh` list, a `stale` one, or `none`."""
+    stretches: Stretches = Stretches()
     fault: Fault | None = None
     recovery_s: float | None = None
     """From the fault's end until pages were as before; None if they were not."""
@@ -187,7 +200,7 @@ def run_sale(
         way = (front.connections, front.waits_s, front.punctual_rate)
         orders = Orders(server.port, shop, list(phases), seed, marks, *way)
         seconds, total = _play(orders, server, switched, on_second)
-        behind = _count_behind(server)
+        behind, stretches = _count_behind(server), _count_stretches(server)
         if fault is None:
             server.stop()
         else:
@@ -216,6 +229,7 @@ def run_sale(
         total.processor_s,
         total.error,
         behind,
+        stretches,
         fault,
         recovery_s(seconds, fault) if fault is not None else None,
         caught_up_s(seconds, fault) if fault is not None else None,
@@ -318,6 +332,17 @@ def _count_behind(server: Server) -> dict[str, int]:
         name = LABEL.findall(labels)[0]
         counts[name] = counts.get(name, 0) + int(float(count))
     return counts
+
+
+def _count_stretches(server: Server) -> Stretches:
+    """The server's own counts of its event loop's stretches."""
+    counts = {
+        (ran, bound): int(float(count))
+        for ran, bound, count in STRETCHES.findall(_get(server, "/metrics").decode())
+    }
+    count = counts["", "+Inf"]
+    ran_long = counts["_processor", "+Inf"] - counts["_processor", "0.002"]
+    return Stretches(count, count - counts["", "0.002"], ran_long)
 
 
 def _get(server: Server, path: str) -> bytes:
