@@ -39,7 +39,7 @@ _STRETCH_S: Final = 0.0005
 _SHARE: Final = 0.1
 """A stretch takes this much of the round that it waited for, where that is more, up to `_MOST_S`:
 under overload rounds are long, and records, what is on hand among them, waited for up to 8 s."""
-_MOST_S: Final = 0.0015
+_MOST_S: Final = 0.00125
 """With its last step a stretch is meant to stay under 2 ms."""
 _REST_S: Final = 0.003
 """How long after a stretch requests that come have all of the loop, unless it finds none before."""
