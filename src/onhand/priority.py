@@ -8,11 +8,12 @@ has it interrupt whoever runs where it woke: that thread, more often than not.
 import os
 import sys
 import threading
-from contextlib import suppress
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-__all__ = ["give_way", "interrupt_nobody"]
+__all__ = ["give_way", "interrupt_nobody", "keep_off"]
 
 _LOWEST: Final = 19
 """A thread's priority, as `nice` counts."""
@@ -25,15 +26,31 @@ def interrupt_nobody() -> None:
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
-def give_way(to: int) -> None:
-    """Let other threads have the processor first, and keep off the one that thread `to` of this
-    process is on, where there are others: whatever its priority, a thread has a processor for up to
-    4 ms once it has it, and for long work it would have it again and again."""
+def give_way() -> None:
+    """Let other threads have the processor first: a server that is asked for more than it can do
+    answers pages with all that it has."""
     if sys.platform == "linux":
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOWEST)
-            if others := os.sched_getaffinity(to) - {_processor_of(to)}:
+
+
+@contextmanager
+def keep_off(thread: int) -> Generator[None]:
+    """Keep off the processor that another thread of this process is on, where there are others:
+    whatever its priority, a thread has a processor for up to 4 ms once it has it, and for long work
+    it has it again and again."""
+    here: set[int] = set()
+    if sys.platform == "linux":
+        with suppress(OSError):
+            here = os.sched_getaffinity(0)
+            if others := here - {_processor_of(thread)}:
                 os.sched_setaffinity(0, others)
+    try:
+        yield
+    finally:
+        if here:
+            with suppress(OSError):
+                os.sched_setaffinity(0, here)
 
 
 def _processor_of(thread: int) -> int:

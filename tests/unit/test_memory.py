@@ -16,7 +16,7 @@ from onhand.contracts.records import Event, Item
 from onhand.engine import Engine
 from onhand.log.decisions import DecisionStore
 from onhand.log.memory import MemoryLog
-from onhand.serving.memory import Memory
+from onhand.serving.memory import Memory, give_back
 from onhand.state.state import BYTES_AHEAD, ROWS_AHEAD, Limits, State
 
 WORDS = 1 << 21
@@ -159,3 +159,12 @@ def test_a_process_that_refuses_huge_pages_has_none() -> None:
     if not _huge_kb(refuse=False):
         pytest.skip("this system gives none")
     assert _huge_kb(refuse=True) == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no call for it")
+def test_memory_that_is_given_back_is_the_systems_again() -> None:
+    large, small = _fresh(), np.arange(9)
+    assert _touch(large) > _touch(large)
+    give_back([large, small, large[:0]])
+    assert _touch(large) > _touch(large)
+    assert small.tolist() == list(range(9))

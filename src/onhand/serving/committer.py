@@ -20,21 +20,24 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from math import ceil
 from threading import get_native_id
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from onhand.admission import Admission, Retry
 from onhand.contracts.answers import IngestReport
 from onhand.contracts.errors import OnhandError, Overloaded, Unavailable
 from onhand.contracts.records import Record
 from onhand.engine import Engine
-from onhand.priority import give_way, interrupt_nobody
+from onhand.priority import give_way, interrupt_nobody, keep_off
 from onhand.serving.loop import LoopMonitor
+from onhand.serving.memory import give_back
 from onhand.serving.metrics import Metrics
 from onhand.settings import Settings
 from onhand.state.state import Arrays, Dump
 from onhand.steps import STEP_RECORDS, Steps
 
 __all__ = ["Committer"]
+
+_T = TypeVar("_T")
 
 _log = logging.getLogger("onhand")
 _APART_S: Final = 0.02
@@ -85,7 +88,8 @@ class Committer:
         self._closing = False
         self._broken: Unavailable | None = None
         self._disk = ThreadPoolExecutor(1, "commit", interrupt_nobody)
-        self._aside = ThreadPoolExecutor(1, "checkpoint")
+        self._aside = ThreadPoolExecutor(1, "checkpoint", give_way)
+        self._answering = 0
         self._saving: asyncio.Task[None] | None = None
         self._room: asyncio.Future[Arrays] | None = None
         self._saved_offset = 0
@@ -133,7 +137,7 @@ class Committer:
 
     async def run(self) -> None:
         """Write groups until closed and drained; begin when the engine has loaded."""
-        self._saved_offset = self._engine.offset
+        self._saved_offset, self._answering = self._engine.offset, get_native_id()
         while not (self._closing and not self._waiting):
             if not self._waiting:
                 await self._wait()
@@ -244,27 +248,34 @@ class Committer:
             or waited_s >= patience * self._settings.checkpoint_minutes * 60
         )
 
-    def _make_room(self, answering: int) -> Arrays:
-        give_way(answering)
-        return self._engine.room()
+    def _elsewhere(self, work: Callable[..., _T], *arguments: Any) -> _T:
+        """Do long work, and keep off the processor on which pages are answered."""
+        with keep_off(self._answering):
+            return work(*arguments)
 
-    def _save(self, answering: int, snapshot: Dump) -> None:
-        give_way(answering)
-        self._engine.save(snapshot)
+    def _save(self, copied: list[Dump]) -> None:
+        """Write a copied state and let go of it, here and not on the event loop."""
+        dump = copied.pop()
+        self._engine.save(dump)
+        give_back(dump.arrays.values())
 
     async def _checkpoint(self) -> None:
         """Copy the state while nothing folds; make the memory for it before, and write it after,
         while writing goes on."""
         loop = asyncio.get_running_loop()
         if self._room is None:
-            self._room = loop.run_in_executor(self._aside, self._make_room, get_native_id())
+            self._room = loop.run_in_executor(self._aside, self._elsewhere, self._engine.room)
         if not self._room.done():
             return
         making, self._room = self._room, None
         offset = self._engine.offset
         self._saved_offset, self._saved_at_s = offset, time.monotonic()
         try:
-            snapshot = await asyncio.to_thread(self._engine.snapshot, making.result())
+            copied = [
+                await loop.run_in_executor(
+                    self._disk, self._elsewhere, self._engine.snapshot, making.result()
+                )
+            ]
         except Exception:
             _log.exception("the state at offset %d was not copied for a checkpoint", offset)
             return
@@ -273,7 +284,7 @@ class Committer:
 
         async def save() -> None:
             try:
-                await loop.run_in_executor(self._aside, self._save, get_native_id(), snapshot)
+                await loop.run_in_executor(self._aside, self._elsewhere, self._save, copied)
             except Exception:
                 _log.exception("the checkpoint at offset %d was not saved", offset)
             else:
