@@ -12,6 +12,7 @@ from onhand.offline.simulation.overload import (
     CALM_S,
     CLIMB,
     STEP_S,
+    Goodput,
     draw_overload,
     goodput,
     plan_drill,
@@ -32,6 +33,10 @@ def drilled(seconds: list[Second]) -> Result:
         7, drill.phases, 2, whole, seconds, [], STACKS, none, none, 0, 0, 0, 0, 0, 0, 0.0, 0.0,
         fault=drill.overload,
     )  # fmt: skip
+
+
+def judged(seconds: list[Second]) -> Goodput:
+    return goodput(seconds, plan_drill(USUAL, 10, len(OVERLOAD)).overload)
 
 
 def played(in_time: list[int]) -> list[Second]:
@@ -70,7 +75,7 @@ OVERLOAD = [50, 1900, 1600, 1900, 1300, 1900]
 
 
 def test_goodput_is_judged_against_the_best_step_of_the_climb_by_stretches_as_long():
-    good = goodput(drilled(played([*CALM, *OVERLOAD, *AGAIN, *CLIMBED])))
+    good = judged(played([*CALM, *OVERLOAD, *AGAIN, *CLIMBED]))
     assert (good.peak.pages, good.worst.pages, good.median.pages) == (2000, 1600, 1700)
     assert good.worst_second.pages == 1300
     assert good.best == good.peak
@@ -84,7 +89,7 @@ def test_the_peak_of_the_best_pages_is_one_in_which_there_are_no_others(flaw: st
         middle.degraded = {"popular": 100}
     else:
         middle.failed = 100
-    good = goodput(drilled(seconds))
+    good = judged(seconds)
     assert (good.best.pages, good.peak.pages) == (1600, 2000)
 
 
@@ -98,7 +103,7 @@ def test_a_stretch_on_a_slower_processor_counts_for_more_at_the_peaks_speed(
 ):
     seconds = played([*CALM, 50, 1600, 1600, 1600, 1900, 1900, *AGAIN, *CLIMBED])
     seconds[int(BEFORE_S) + 2].work_us = work_us
-    good = goodput(drilled(seconds))
+    good = judged(seconds)
     assert (good.peak, good.worst) == ((2000, 2000), (1600, even))
     assert good.work_us == works_us
 
@@ -132,10 +137,10 @@ def test_the_table_says_how_much_of_each_peak_is_left():
 def test_a_drill_that_was_ended_early_has_what_it_reached(
     reached: list[int], peak: int, worst: int
 ):
-    result = drilled(played([*CALM, *reached]))
-    good = goodput(result)
+    seconds = played([*CALM, *reached])
+    good = judged(seconds)
     assert (good.peak.pages, good.best.pages, good.worst.pages) == (peak, peak, worst)
-    draw_overload(result)
+    draw_overload(drilled(seconds))
 
 
 def test_the_yardstick_reads_a_processor_and_leaves_it_to_others():

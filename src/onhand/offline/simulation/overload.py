@@ -85,10 +85,8 @@ def plan_drill(usual: Phase, times: float, seconds: float, connections: int = CO
     return Drill(phases, overload, overload.end_s + CALM_S, front)
 
 
-def goodput(result: Result) -> Goodput:
+def goodput(seconds: Sequence[Second], overload: Fault) -> Goodput:
     """What was answered in time in a drill; zeros of what was not reached."""
-    overload, seconds = result.fault, result.seconds
-    assert overload is not None
     under = [s for s in seconds if overload.at_s + 1 <= s.at_s < overload.end_s] or [_NO_SECOND]
     climb = [s for s in seconds if s.at_s >= overload.end_s + CALM_S]
     length = int(STEP_S)
@@ -116,7 +114,8 @@ def goodput(result: Result) -> Goodput:
 
 def draw_overload(result: Result) -> RenderableType:
     """The drill's own table."""
-    good = goodput(result)
+    assert result.fault is not None
+    good = goodput(result.seconds, result.fault)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("goodput")
     for column in ("pages/s in time", "of the best pages' peak", "of the peak", "at its speed"):
