@@ -11,8 +11,6 @@ of 3 seconds is below its best step, that is the machine.
 
 import argparse
 import json
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -22,30 +20,21 @@ from harness.servers import bare, get
 from onhand.offline.simulation.load import Orders
 from onhand.offline.simulation.overload import Drill, Goodput, Rate, goodput, plan_drill
 from onhand.offline.simulation.plan import Phase, Shop
-from onhand.offline.simulation.score import Second, Total
+from onhand.offline.simulation.run import Player
+from onhand.offline.simulation.score import Second
 from onhand.offline.simulation.yardstick import Yardstick
 from onhand.serving.memory import refuse_huge_pages
 from sale import PHASE, SEED, ours, prepare
 
 TIMES = 10.0
 
-_decode = msgspec.json.Decoder(Second | Total).decode
-
 
 def play(port: int, shop: Shop, drill: Drill) -> Goodput:
     way = (drill.front.connections, drill.front.waits_s, drill.front.punctual_rate)
     orders = Orders(port, shop, drill.phases, SEED, [], *way)
     seconds: list[Second] = []
-    command = [sys.executable, "-m", "onhand.offline.simulation.load"]
-    with (
-        Yardstick() as yardstick,
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as load,
-    ):
-        assert load.stdin is not None
-        assert load.stdout is not None
-        load.stdin.write(msgspec.json.encode(orders))
-        load.stdin.close()
-        for told in map(_decode, load.stdout):
+    with Yardstick() as yardstick, Player(orders) as player:
+        for told in player.told():
             if isinstance(told, Second):
                 told.work_us = yardstick.read_us()
                 seconds.append(told)

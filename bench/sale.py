@@ -31,6 +31,7 @@ from onhand.offline.shop.play import UNTIL, Play
 from onhand.offline.shop.store import load_shop
 from onhand.offline.simulation.load import Orders
 from onhand.offline.simulation.plan import Phase, Shop
+from onhand.offline.simulation.run import Player
 from onhand.offline.simulation.score import Second, Total
 
 PHASE = (2_800.0, 1_000.0, 200.0)
@@ -38,8 +39,6 @@ PHASE = (2_800.0, 1_000.0, 200.0)
 LISTS_S = 5
 """The ranker's process is up by then."""
 SEED = 7
-
-_decode = msgspec.json.Decoder(Second | Total).decode
 
 
 class Turn(Struct):
@@ -58,14 +57,9 @@ class Turn(Struct):
 def play(port: int, shop: Shop, seconds: float) -> Turn:
     orders = Orders(port, shop, [Phase(seconds, *PHASE)], SEED)
     before, began_s = read_taken_s(), time.monotonic()
-    ran = subprocess.run(
-        [sys.executable, "-m", "onhand.offline.simulation.load"],
-        input=msgspec.json.encode(orders),
-        stdout=subprocess.PIPE,
-        check=True,
-    )
+    with Player(orders) as player:
+        told = list(player.told())
     taken = (read_taken_s() - before) / (time.monotonic() - began_s)
-    told = [_decode(line) for line in ran.stdout.splitlines()]
     each = [second.p99_ms for second in told if isinstance(second, Second) and second.answered]
     total = next(what for what in told if isinstance(what, Total))
     whole = total.whole

@@ -97,11 +97,9 @@ def measure(events: list[Event], ready: bool) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=int, default=40_000)
-    parser.add_argument("--huge-pages", action="store_true", help="have them, as no server has")
     parser.add_argument("--json", action="store_true", help="results as JSON on the last line")
     options = parser.parse_args()
-    if not options.huge_pages:
-        refuse_huge_pages()
+    refuse_huge_pages()
     rng = random.Random(1)
     events = [make_event(number, rng) for number in range(options.events)]
     gc.freeze()

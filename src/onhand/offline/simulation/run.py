@@ -29,7 +29,7 @@ from onhand.offline.simulation.score import STACKS, Clicked, Second, Total, Wind
 from onhand.offline.simulation.without import Foresight
 from onhand.offline.simulation.yardstick import Yardstick
 
-__all__ = ["DIRECT", "Fault", "Front", "Result", "Stretches", "run_sale"]
+__all__ = ["DIRECT", "Fault", "Front", "Player", "Result", "Stretches", "run_sale"]
 
 SLOWER: Final = 2.0
 """A second is as before a fault when its p99 is within this many times that of before."""
@@ -134,7 +134,7 @@ class Result(Struct):
         return not self.error and not self.sold_out[0] and not self.lost and self.whole.pages > 0
 
 
-class _Player:
+class Player:
     """The process that plays; Ctrl-C is not for it."""
 
     def __init__(self, orders: Orders) -> None:
@@ -200,7 +200,7 @@ def run_sale(
         way = (front.connections, front.waits_s, front.punctual_rate)
         orders = Orders(server.port, shop, list(phases), seed, marks, *way)
         seconds, total = _play(orders, server, switched, on_second)
-        behind, stretches = _count_behind(server), _count_stretches(server)
+        counted = _read_metrics(server)
         if fault is None:
             server.stop()
         else:
@@ -228,8 +228,8 @@ def run_sale(
         total.lag_p99_ms,
         total.processor_s,
         total.error,
-        behind,
-        stretches,
+        _count_behind(counted),
+        _count_stretches(counted),
         fault,
         recovery_s(seconds, fault) if fault is not None else None,
         caught_up_s(seconds, fault) if fault is not None else None,
@@ -277,7 +277,7 @@ def _play(
     orders: Orders, server: Server, fault: Fault | None, on_second: Callable[[Second], None]
 ) -> tuple[list[Second], Total]:
     seconds: list[Second] = []
-    with Yardstick() as yardstick, _Player(orders) as player:
+    with Yardstick() as yardstick, Player(orders) as player:
         told = player.told()
         while True:
             try:
@@ -321,25 +321,26 @@ def _wait_for_lists(server: Server) -> None:
     models = msgspec.json.decode(_get(server, "/v1/models"), type=list[ModelEntry])
     if any(each.active and each.model != DEFAULT for each in models):
         until_s = time.monotonic() + LISTS_S
-        while not _count_behind(server).get("made") and time.monotonic() < until_s:
+        while not _count_behind(_read_metrics(server)).get("made") and time.monotonic() < until_s:
             time.sleep(0.2)
 
 
-def _count_behind(server: Server) -> dict[str, int]:
+def _read_metrics(server: Server) -> str:
+    return _get(server, "/metrics").decode()
+
+
+def _count_behind(metrics: str) -> dict[str, int]:
     """The server's own counts of its prepared lists, added up over other labels."""
     counts: dict[str, int] = {}
-    for labels, count in BEHIND.findall(_get(server, "/metrics").decode()):
+    for labels, count in BEHIND.findall(metrics):
         name = LABEL.findall(labels)[0]
         counts[name] = counts.get(name, 0) + int(float(count))
     return counts
 
 
-def _count_stretches(server: Server) -> Stretches:
+def _count_stretches(metrics: str) -> Stretches:
     """The server's own counts of its event loop's stretches."""
-    counts = {
-        (ran, bound): int(float(count))
-        for ran, bound, count in STRETCHES.findall(_get(server, "/metrics").decode())
-    }
+    counts = {(ran, bound): int(float(count)) for ran, bound, count in STRETCHES.findall(metrics)}
     count = counts["", "+Inf"]
     ran_long = counts["_processor", "+Inf"] - counts["_processor", "0.002"]
     return Stretches(count, count - counts["", "0.002"], ran_long)
